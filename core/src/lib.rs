@@ -1,0 +1,31 @@
+//! The domain of RISER, pure and synchronous.
+//!
+//! This crate holds everything that can be said about the method without a tensor, a socket or a clock: the catalog and
+//! its prefix tree, item spelling, datasets and splits, rollout groups, the objective, ranking metrics, the typed
+//! configuration and the seeded random streams. It refuses to know tokio, tonic and candle.
+//!
+//! Start reading at [`prefix_tree`] (the one data structure everything walks), then [`group`] and [`objective`].
+
+pub mod config;
+pub mod baselines;
+pub mod batch_order;
+pub mod dataset;
+mod atomic_file;
+pub mod data_folder;
+pub mod prepare;
+pub mod synthetic;
+pub mod digest;
+pub mod group;
+pub mod ids;
+pub mod lease;
+pub mod lockstep;
+pub mod logprob_space;
+pub mod metrics;
+pub mod objective;
+pub mod prefix_tree;
+pub mod prompt_order;
+pub mod random;
+pub mod selection;
+pub mod snapshot;
+pub mod report;
+pub mod spelling;
