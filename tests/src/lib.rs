@@ -1,0 +1,1 @@
+//! What no single crate can test: numerics against PyTorch, end to end, command line

@@ -1,0 +1,11 @@
+//! The three roles together, with a policy that is a hash: what a run computes must not depend on how it was executed.
+//!
+//! Networks are in memory and time is simulated unless a test says otherwise, so nothing here waits.
+
+mod cluster_runs;
+mod hash_policy;
+mod learner_gate;
+mod network;
+mod resume;
+mod scenario;
+mod worker_loss;
