@@ -1,0 +1,308 @@
+//! A descent of the prefix tree for a batch of prompts: every prompt is computed once, every visited node once.
+//!
+//! Sampling, best-first search and beam search differ only in which children they ask to expand next. Forced runs are fed
+//! as one chunk together with the next decision; in catalog space a run that ends at a leaf is not fed at all.
+
+use crate::{
+    cache::Cache,
+    kernels::{
+        attention::{Segment, Visibility},
+        score::{Decisions, Law, Measured, measure},
+    },
+    model::Model,
+    rows::{Kept, Rows},
+};
+use candle_core::Result;
+use riser_core::{ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree};
+use std::{ops::Range, sync::Arc};
+
+/// A cached row: where a prefix-tree node's state was computed.
+type Row = u32;
+
+/// Asks for the state behind one edge: `node` is entered from the state at `from`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visit {
+    /// Which prompt.
+    pub(crate) tree: usize,
+    /// Row of the parent's state.
+    pub(crate) from: Row,
+    /// The node entered.
+    pub(crate) node: NodeId,
+}
+
+/// Where a visit ended after its forced run: at a branching node, or at a leaf.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    /// The steps of the forced run behind the visited node, in order.
+    pub(crate) forced: Vec<Step>,
+    /// The choice to be made here; `None` at a leaf.
+    pub(crate) choice: Option<Choice>,
+}
+
+/// One token entered without a choice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    /// The node entered.
+    pub(crate) node: NodeId,
+    /// Log-probability of the token in the descent's space.
+    pub(crate) logprob: f32,
+    /// Whole-vocabulary quantities before the token.
+    pub(crate) vocabulary: Option<VocabularyStats>,
+}
+
+/// A branching node with the policy's opinion of its children.
+#[derive(Debug, Clone)]
+pub(crate) struct Choice {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// Row of its state.
+    pub(crate) row: Row,
+    /// Log-probability of each child in the descent's space.
+    pub(crate) logprobs: Vec<f32>,
+    /// Log-probability of each child among the legal ones: the law that constrained sampling draws from.
+    pub(crate) legal_logprobs: Vec<f32>,
+    /// Entropy of that law in nats.
+    pub(crate) entropy: f32,
+    /// Whole-vocabulary quantities at this node.
+    pub(crate) vocabulary: Option<VocabularyStats>,
+}
+
+/// What the whole softmax says at one position (method 1.8).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VocabularyStats {
+    /// Entropy of the full softmax in nats.
+    pub(crate) entropy: f32,
+    /// Its share on legal children.
+    pub(crate) legal_mass: f32,
+}
+
+/// The state of a batch of descents.
+pub(crate) struct Descent<'m> {
+    model: &'m Model,
+    catalog: &'m PrefixTree,
+    law: Law,
+    cache: Cache,
+    /// Cache rows of each prompt.
+    trunks: Vec<Range<usize>>,
+    /// Cache rows from the first branch row to this one, for each branch row.
+    paths: Vec<Vec<u32>>,
+}
+
+impl<'m> Descent<'m> {
+    /// Computes the prompts; returns the arrival at the root for each (or behind it, if the catalog starts with forced tokens).
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub(crate) fn start(
+        model: &'m Model,
+        catalog: &'m PrefixTree,
+        law: Law,
+        prompts: &[&[u32]],
+    ) -> Result<(Self, Vec<Arrival>)> {
+        let tokens: usize = prompts.iter().map(|prompt| prompt.len()).sum();
+        let mut cache = Cache::new(model.shape(), 2 * tokens, model.head().device())?;
+        let (rows, trunks) = Rows::prompts(prompts.iter().copied(), 0);
+        let hidden = model.hidden(&rows, Some(&mut cache))?;
+        let mut decisions = Decisions::new();
+        let root = catalog.children(PrefixTree::ROOT);
+        for _ in &trunks {
+            decisions.push(root.tokens);
+        }
+        let measured = measure(model.kernels(), &hidden, model.head(), &decisions, law)?;
+        let mut descent = Self { model, catalog, law, cache, trunks, paths: vec![] };
+        let rows: Vec<Row> = descent.trunks.iter().map(|trunk| trunk.end as u32 - 1).collect();
+        if root.tokens.len() > 1 {
+            let choice = |(d, &row)| descent.choice(&decisions, &measured, d, PrefixTree::ROOT, row);
+            let arrivals = rows.iter().enumerate().map(choice);
+            let arrivals = arrivals.map(|choice| Arrival { forced: vec![], choice: Some(choice) }).collect();
+            return Ok((descent, arrivals));
+        }
+        let first = |d: usize| descent.step(&decisions, &measured, d, root.node(0));
+        let first: Vec<Step> = (0..rows.len()).map(first).collect();
+        if catalog.is_leaf(root.node(0)) {
+            let arrivals = first.into_iter().map(|step| Arrival { forced: vec![step], choice: None }).collect();
+            return Ok((descent, arrivals));
+        }
+        let visits: Vec<Visit> =
+            rows.iter().enumerate().map(|(tree, &from)| Visit { tree, from, node: root.node(0) }).collect();
+        let mut arrivals = descent.expand(&visits)?;
+        arrivals.iter_mut().zip(first).for_each(|(arrival, step)| arrival.forced.insert(0, step));
+        Ok((descent, arrivals))
+    }
+
+    /// Computes the states behind several edges at once; visits must be grouped by tree. No visited node may be a leaf.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub(crate) fn expand(&mut self, visits: &[Visit]) -> Result<Vec<Arrival>> {
+        debug_assert!(visits.is_sorted_by_key(|visit| visit.tree), "visits are not grouped by tree");
+        let runs: Vec<Vec<NodeId>> = visits.iter().map(|visit| self.run(visit.node)).collect();
+        let mut batch = Batch::default();
+        for (visit, run) in visits.iter().zip(&runs) {
+            self.feed(&mut batch, visit, run);
+        }
+        let measured = match batch.tokens.is_empty() {
+            true => None,
+            false => Some(self.compute(&mut batch)?),
+        };
+        let mut decision = 0;
+        let arrivals = visits.iter().zip(&runs).zip(&batch.last_row).map(|((_, run), &last_row)| {
+            let mut arrival = Arrival { forced: vec![], choice: None };
+            for pair in run.windows(2) {
+                arrival.forced.push(match &measured {
+                    Some(measured) if self.law.space == LogprobSpace::Vocabulary => {
+                        decision += 1;
+                        self.step(&batch.decisions, measured, decision - 1, pair[1])
+                    }
+                    _ => Step { node: pair[1], logprob: 0.0, vocabulary: None },
+                });
+            }
+            let end = run[run.len() - 1];
+            if let (false, Some(measured)) = (self.catalog.is_leaf(end), &measured) {
+                arrival.choice = Some(self.choice(&batch.decisions, measured, decision, end, last_row));
+                decision += 1;
+            }
+            arrival
+        });
+        Ok(arrivals.collect())
+    }
+
+    /// The nodes from `node` along forced edges to the first branching node or leaf.
+    fn run(&self, node: NodeId) -> Vec<NodeId> {
+        let next = |&node: &NodeId| {
+            let children = self.catalog.children(node);
+            (children.tokens.len() == 1).then(|| children.node(0))
+        };
+        std::iter::successors(Some(node), next).collect()
+    }
+
+    /// Adds the rows of one run to the batch, as far as something is asked at or behind them.
+    fn feed(&mut self, batch: &mut Batch, visit: &Visit, run: &[NodeId]) {
+        let ends_in_leaf = self.catalog.is_leaf(run[run.len() - 1]);
+        let every_token_counts = self.law.space == LogprobSpace::Vocabulary;
+        let fed = match (ends_in_leaf, every_token_counts) {
+            (false, _) => run.len(),
+            (true, true) => run.len() - 1,
+            (true, false) => 0,
+        };
+        let trunk = self.trunks[visit.tree].clone();
+        let first_branch = self.cache.len() - self.paths.len();
+        let (mut path, mut position) = match (visit.from as usize).checked_sub(first_branch) {
+            Some(branch) => (self.paths[branch].clone(), trunk.len() + self.paths[branch].len()),
+            None => (vec![], trunk.len()),
+        };
+        for (i, &node) in run[..fed].iter().enumerate() {
+            let row = (self.cache.len() + batch.tokens.len()) as u32;
+            path.push(row);
+            batch.push(self.catalog.token_into(node).expect("a visited node is not the root"), position, &path, visit.tree);
+            position += 1;
+            if every_token_counts || i + 1 == run.len() {
+                batch.kept_rows.push(batch.tokens.len() as u32 - 1);
+                batch.decisions.push(self.catalog.children(node).tokens);
+            }
+        }
+        batch.last_row.push(path.last().copied().unwrap_or(visit.from));
+    }
+
+    fn compute(&mut self, batch: &mut Batch) -> Result<Measured> {
+        let rows = batch.rows(&self.trunks);
+        let hidden = self.model.hidden(&rows, Some(&mut self.cache))?;
+        self.paths.append(&mut batch.paths);
+        measure(self.model.kernels(), &hidden, self.model.head(), &batch.decisions, self.law)
+    }
+
+    fn step(&self, decisions: &Decisions, measured: &Measured, decision: usize, node: NodeId) -> Step {
+        let child = decisions.children(decision).start;
+        let logprob = measured.logprob(self.law.space, decision, child);
+        Step { node, logprob, vocabulary: vocabulary_stats(measured, decision) }
+    }
+
+    fn choice(&self, decisions: &Decisions, measured: &Measured, decision: usize, node: NodeId, row: Row) -> Choice {
+        let children = decisions.children(decision);
+        let logprobs = |space| children.clone().map(|child| measured.logprob(space, decision, child)).collect();
+        Choice {
+            node,
+            row,
+            logprobs: logprobs(self.law.space),
+            legal_logprobs: logprobs(LogprobSpace::Catalog),
+            entropy: measured.branch_entropy(decisions, decision),
+            vocabulary: vocabulary_stats(measured, decision),
+        }
+    }
+}
+
+fn vocabulary_stats(measured: &Measured, decision: usize) -> Option<VocabularyStats> {
+    let legal_mass = measured.legal_mass(decision)?;
+    let entropy = measured.vocabulary.as_ref()?.entropy[decision];
+    Some(VocabularyStats { entropy, legal_mass })
+}
+
+/// The rows of one expansion.
+struct Batch {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    tree: Vec<usize>,
+    /// Cache rows seen beside the trunk, own row last.
+    paths: Vec<Vec<u32>>,
+    /// Rows at which something is asked; parallel to `decisions`.
+    kept_rows: Vec<u32>,
+    decisions: Decisions,
+    /// Row of the last state of each visit's run.
+    last_row: Vec<Row>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            tokens: vec![],
+            positions: vec![],
+            tree: vec![],
+            paths: vec![],
+            kept_rows: vec![],
+            decisions: Decisions::new(),
+            last_row: vec![],
+        }
+    }
+}
+
+impl Batch {
+    fn push(&mut self, token: u32, position: usize, path: &[u32], tree: usize) {
+        self.tokens.push(token);
+        self.positions.push(position as u32);
+        self.paths.push(path.to_vec());
+        self.tree.push(tree);
+    }
+
+    fn rows(&self, trunks: &[Range<usize>]) -> Rows {
+        let all: Vec<u32> = (0..self.tokens.len() as u32).collect();
+        let kept = Kept { rows: self.kept_rows.clone(), visible: Arc::new(self.visibility(&self.kept_rows, trunks)) };
+        Rows {
+            tokens: self.tokens.clone(),
+            positions: self.positions.clone(),
+            visible: Arc::new(self.visibility(&all, trunks)),
+            kept: Some(kept),
+        }
+    }
+
+    /// What the given rows of the batch see: their trunk and their path. One segment per tree.
+    fn visibility(&self, rows: &[u32], trunks: &[Range<usize>]) -> Visibility {
+        let mut visibility = Visibility { num_rows: rows.len(), ..Visibility::default() };
+        let mut start = 0;
+        for of_tree in rows.chunk_by(|&a, &b| self.tree[a as usize] == self.tree[b as usize]) {
+            let paths = of_tree.iter().map(|&row| {
+                let start = visibility.path.len();
+                visibility.path.extend_from_slice(&self.paths[row as usize]);
+                start..visibility.path.len()
+            });
+            let segment = Segment {
+                paths: paths.collect(),
+                rows: start..start + of_tree.len(),
+                keys: trunks[self.tree[of_tree[0] as usize]].clone(),
+                is_causal: false,
+            };
+            start = segment.rows.end;
+            visibility.trees.push(vec![segment]);
+        }
+        visibility
+    }
+}

@@ -1,0 +1,38 @@
+//! The model's operations with their backward passes.
+//!
+//! Every operation exists twice. The **fused** form is one candle custom op on the CPU with a hand-written backward pass:
+//! fewer and bigger steps than candle's autograd would take, no materialised mask, no V-wide gradient buffers. The
+//! **composed** form spells the same mathematics with candle's differentiable tensor operations: it runs on every device
+//! and is the oracle that the fused form is tested against, values and gradients. (candle's own fused RmsNorm,
+//! softmax_last_dim, rope and sdpa silently have no backward pass, so neither form uses them.)
+
+pub(crate) mod attention;
+pub(crate) mod linear;
+pub(crate) mod matrix;
+pub(crate) mod rms_norm;
+pub(crate) mod rope;
+pub(crate) mod score;
+mod storage;
+pub(crate) mod swiglu;
+
+/// Rows per block of work: fixed, so that results do not depend on the number of threads.
+pub(crate) const BLOCK_ROWS: usize = 128;
+
+/// Which form of the operations a model uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// Hand-written CPU operations.
+    Fused,
+    /// candle's differentiable tensor operations, on any device.
+    Composed,
+}
+
+impl Kernels {
+    /// The form that suits a device.
+    pub fn for_device(device: &candle_core::Device) -> Self {
+        if device.is_cpu() { Self::Fused } else { Self::Composed }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,129 @@
+//! Strided f32 matrix views and their product: the one safe door to the `gemm` crate.
+//!
+//! Every product here is single-threaded. The kernels split their rows into blocks of fixed size and let rayon run the
+//! blocks, so a result depends neither on the number of threads nor on who runs which block.
+
+/// A borrowed matrix: `rows x cols` entries at `row * row_stride + col * col_stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Mat<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+/// A mutable matrix; see [`Mat`].
+pub(crate) struct MatMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+fn fits(len: usize, rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> bool {
+    rows == 0 || cols == 0 || (rows - 1) * row_stride + (cols - 1) * col_stride < len
+}
+
+impl<'a> Mat<'a> {
+    /// A dense row-major matrix.
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major matrix inside wider rows.
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(fits(data.len(), rows, cols, row_stride, 1), "matrix view exceeds its data");
+        Self { data, rows, cols, row_stride, col_stride: 1 }
+    }
+
+    /// The transpose, without moving anything.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            data: self.data,
+        }
+    }
+}
+
+impl<'a> MatMut<'a> {
+    /// A dense row-major matrix.
+    pub(crate) fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major matrix inside wider rows.
+    pub(crate) fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(fits(data.len(), rows, cols, row_stride, 1), "matrix view exceeds its data");
+        Self { data, rows, cols, row_stride }
+    }
+}
+
+/// What a product does with the previous content of its destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Store {
+    /// Replaces it.
+    Overwrite,
+    /// Adds to it.
+    Accumulate,
+}
+
+/// `out = scale * lhs * rhs`, or `out += scale * lhs * rhs`.
+pub(crate) fn matmul(out: MatMut<'_>, into: Store, scale: f32, lhs: Mat<'_>, rhs: Mat<'_>) {
+    assert_eq!((out.rows, out.cols, lhs.cols), (lhs.rows, rhs.cols, rhs.rows), "matrix shapes do not fit");
+    if out.rows == 0 || out.cols == 0 {
+        return;
+    }
+    let accumulate = into == Store::Accumulate;
+    // SAFETY: each view was checked to lie inside its slice when it was made, and `out` is exclusively borrowed.
+    #[expect(unsafe_code, reason = "gemm takes raw pointers; the views above carry the proof")]
+    unsafe {
+        gemm::gemm(
+            out.rows,
+            out.cols,
+            lhs.cols,
+            out.data.as_mut_ptr(),
+            1,
+            out.row_stride as isize,
+            accumulate,
+            lhs.data.as_ptr(),
+            lhs.col_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.col_stride as isize,
+            rhs.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_product_equals_the_triple_loop(m in 1_usize..9, n in 1_usize..9, k in 1_usize..9, scale in -2.0_f32..2.0) {
+            let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.7).sin()).collect();
+            let b: Vec<f32> = (0..n * k).map(|i| (i as f32 * 0.3).cos()).collect();
+            let mut out: Vec<f32> = (0..m * n).map(|i| i as f32).collect();
+            let before = out.clone();
+            matmul(MatMut::new(&mut out, m, n), Store::Accumulate, scale, Mat::new(&a, m, k), Mat::new(&b, n, k).t());
+            for i in 0..m {
+                for j in 0..n {
+                    let dot: f32 = (0..k).map(|l| a[i * k + l] * b[j * k + l]).sum();
+                    prop_assert!((out[i * n + j] - before[i * n + j] - scale * dot).abs() < 1e-4);
+                }
+            }
+        }
+    }
+}

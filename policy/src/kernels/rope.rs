@@ -1,0 +1,110 @@
+//! Rotary position embedding in the half-split form of Qwen2.
+//!
+//! ```text
+//! angle(p, c) = p * theta^(-2c / D)      c = 0 .. D/2
+//! y_c       = x_c cos - x_{c + D/2} sin
+//! y_{c+D/2} = x_{c + D/2} cos + x_c sin
+//! ```
+//! The backward pass is the rotation by the opposite angle.
+
+use super::{
+    BLOCK_ROWS, Kernels,
+    storage::{slice, tensor, with_slices},
+};
+use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Cosines and sines of every row's position.
+#[derive(Clone)]
+pub(crate) struct Rotation {
+    /// `[T, D/2]`
+    cos: Arc<[f32]>,
+    /// `[T, D/2]`
+    sin: Arc<[f32]>,
+    head_dim: usize,
+}
+
+impl Rotation {
+    /// Angles are computed in f64: at position 10^5 an f32 angle is off by 1e-2.
+    pub(crate) fn new(positions: &[u32], head_dim: usize, theta: f64) -> Self {
+        let frequencies: Vec<f64> =
+            (0..head_dim / 2).map(|c| theta.powf(-2.0 * c as f64 / head_dim as f64)).collect();
+        let angles = || positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
+        Self {
+            cos: angles().map(|angle| angle.cos() as f32).collect(),
+            sin: angles().map(|angle| angle.sin() as f32).collect(),
+            head_dim,
+        }
+    }
+
+    fn rotate(&self, x: &[f32], width: usize, direction: f32) -> Vec<f32> {
+        let half = self.head_dim / 2;
+        let mut y = vec![0.0; x.len()];
+        y.par_chunks_mut(width).zip(x.par_chunks(width)).enumerate().with_min_len(BLOCK_ROWS).for_each(
+            |(row, (y, x))| {
+                let (cos, sin) = (&self.cos[row * half..][..half], &self.sin[row * half..][..half]);
+                for (y, x) in y.chunks_exact_mut(self.head_dim).zip(x.chunks_exact(self.head_dim)) {
+                    let ((y_low, y_high), (x_low, x_high)) = (y.split_at_mut(half), x.split_at(half));
+                    for c in 0..half {
+                        let sin = direction * sin[c];
+                        y_low[c] = x_low[c] * cos[c] - x_high[c] * sin;
+                        y_high[c] = x_high[c] * cos[c] + x_low[c] * sin;
+                    }
+                }
+            },
+        );
+        y
+    }
+
+    fn composed(&self, x_tw: &Tensor) -> Result<Tensor> {
+        let (rows, width) = x_tw.dims2()?;
+        let (heads, half) = (width / self.head_dim, self.head_dim / 2);
+        let angle = |values: &[f32]| Tensor::from_slice(values, (rows, 1, half), &Device::Cpu)?.to_device(x_tw.device());
+        let (cos, sin) = (angle(&self.cos)?, angle(&self.sin)?);
+        let x = x_tw.reshape((rows, heads, self.head_dim))?;
+        let (low, high) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
+        let y_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+        let y_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+        Tensor::cat(&[y_low, y_high], D::Minus1)?.reshape((rows, width))
+    }
+}
+
+/// Rotates every head of every row of `x_tw` (`[T, heads * D]`) by its position.
+pub(crate) fn rope(kernels: Kernels, x_tw: &Tensor, rotation: &Rotation) -> Result<Tensor> {
+    match kernels {
+        Kernels::Fused => x_tw.apply_op1(Rope(rotation.clone())),
+        Kernels::Composed => rotation.composed(x_tw),
+    }
+}
+
+struct Rope(Rotation);
+
+impl CustomOp1 for Rope {
+    fn name(&self) -> &'static str {
+        "rope"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, width) = layout.shape().dims2()?;
+        Ok((CpuStorage::F32(self.0.rotate(slice(storage, layout)?, width, 1.0)), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (_, width) = x.dims2()?;
+        with_slices([dy], |[dys]| Ok(Some(tensor(self.0.rotate(dys, width, -1.0), x.shape())?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{assert_forms_agree, wave};
+    use super::*;
+
+    #[test]
+    fn fused_and_composed_agree_in_values_and_gradients() {
+        let positions: Vec<u32> = (0..40).map(|row| row * 7 % 23).collect();
+        let rotation = Rotation::new(&positions, 8, 10_000.0);
+        assert_forms_agree(&[&wave(&[40, 24], 0.3)], |kernels, args| rope(kernels, &args[0], &rotation));
+    }
+}

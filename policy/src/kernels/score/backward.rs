@@ -1,0 +1,125 @@
+//! Backward pass of the head.
+
+use super::{
+    super::{
+        BLOCK_ROWS,
+        matrix::{Mat, MatMut, Store, matmul},
+    },
+    Decisions, Law, Measured,
+    forward::vocabulary_rows,
+};
+use rayon::prelude::*;
+
+/// Logit gradients held at a time in vocabulary space (64 MiB).
+const CHUNK_GRADIENTS: usize = 16 << 20;
+
+/// Everything the backward pass reads.
+pub(super) struct Pass<'a> {
+    pub(super) hidden: &'a [f32],
+    pub(super) head: &'a [f32],
+    pub(super) width: usize,
+    pub(super) decisions: &'a Decisions,
+    pub(super) law: Law,
+    pub(super) measured: &'a Measured,
+    /// `[E]`
+    pub(super) edge_gradient: &'a [f32],
+}
+
+impl Pass<'_> {
+    /// Gradients of the hidden states and of the head.
+    pub(super) fn gradients(&self) -> (Vec<f32>, Vec<f32>) {
+        match &self.measured.vocabulary {
+            Some(vocabulary) => self.vocabulary(&vocabulary.lse),
+            None => self.catalog(),
+        }
+    }
+
+    fn edges(&self, decision: usize) -> std::ops::Range<usize> {
+        let edges = &self.decisions.edges;
+        edges.partition_point(|&(d, _)| (d as usize) < decision)..edges.partition_point(|&(d, _)| d as usize <= decision)
+    }
+
+    /// Adds `sum_e g_e ([u = token of e] - p(u)) / T` for one decision, through `logit(index of child)`.
+    fn one_hot(&self, decision: usize, mut add: impl FnMut(usize, f32)) -> f32 {
+        let mut sum = 0.0;
+        for edge in self.edges(decision) {
+            let gradient = self.edge_gradient[edge] / self.law.temperature;
+            sum += gradient;
+            add(self.decisions.edges[edge].1 as usize, gradient);
+        }
+        sum
+    }
+
+    fn catalog(&self) -> (Vec<f32>, Vec<f32>) {
+        let width = self.width;
+        let mut d_hidden = vec![0.0; self.hidden.len()];
+        let mut d_head = vec![0.0; self.head.len()];
+        for (d, d_row) in d_hidden.chunks_exact_mut(width).enumerate() {
+            let children = self.decisions.children(d);
+            let mut d_logit = vec![0.0; children.len()];
+            let sum = self.one_hot(d, |child, gradient| d_logit[child - children.start] += gradient);
+            if self.edges(d).is_empty() {
+                continue;
+            }
+            let row = &self.hidden[d * width..(d + 1) * width];
+            for (index, d_logit) in children.zip(d_logit) {
+                let p = (self.measured.child_logit[index] - self.measured.children_lse[d]).exp();
+                let d_logit = d_logit - sum * p;
+                let at = self.decisions.child_token[index] as usize * width;
+                for ((d_row, d_weight), (weight, value)) in d_row
+                    .iter_mut()
+                    .zip(&mut d_head[at..at + width])
+                    .zip(self.head[at..at + width].iter().zip(row))
+                {
+                    *d_row += d_logit * weight;
+                    *d_weight += d_logit * value;
+                }
+            }
+        }
+        (d_hidden, d_head)
+    }
+
+    fn vocabulary(&self, lse: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (width, size) = (self.width, self.head.len() / self.width);
+        let mut d_hidden = vec![0.0; self.hidden.len()];
+        let mut d_head = vec![0.0; self.head.len()];
+        let rows = vocabulary_rows(size);
+        // A multiple of the job size, so that jobs never straddle two chunks.
+        let chunk_rows = (CHUNK_GRADIENTS / size / rows).max(1) * rows;
+        let mut d_logits = vec![];
+        for start in (0..self.decisions.len()).step_by(chunk_rows) {
+            let count = chunk_rows.min(self.decisions.len() - start);
+            let hidden = &self.hidden[start * width..(start + count) * width];
+            d_logits.resize(count * size, 0.0);
+            d_logits
+                .par_chunks_mut(rows * size)
+                .zip(d_hidden[start * width..(start + count) * width].par_chunks_mut(rows * width))
+                .zip(hidden.par_chunks(rows * width))
+                .enumerate()
+                .for_each(|(job, ((d_logits, d_hidden), hidden))| {
+                    let count = hidden.len() / width;
+                    let (x, w) = (Mat::new(hidden, count, width), Mat::new(self.head, size, width));
+                    let logits = MatMut::new(d_logits, count, size);
+                    matmul(logits, Store::Overwrite, 1.0 / self.law.temperature, x, w.t());
+                    for (i, row) in d_logits.chunks_exact_mut(size).enumerate() {
+                        self.logit_gradients(start + job * rows + i, lse, row);
+                    }
+                    let dz = Mat::new(d_logits, count, size);
+                    matmul(MatMut::new(d_hidden, count, width), Store::Overwrite, 1.0, dz, w);
+                });
+            d_head.par_chunks_mut(BLOCK_ROWS * width).enumerate().for_each(|(block, d_head)| {
+                let tokens = d_head.len() / width;
+                let dz = Mat::strided(&d_logits[block * BLOCK_ROWS..], count, tokens, size);
+                matmul(MatMut::new(d_head, tokens, width), Store::Accumulate, 1.0, dz.t(), Mat::new(hidden, count, width));
+            });
+        }
+        (d_hidden, d_head)
+    }
+
+    /// Turns a row of logits into the row of their gradients.
+    fn logit_gradients(&self, decision: usize, lse: &[f32], row: &mut [f32]) {
+        let sum: f32 = self.one_hot(decision, |_, _| {});
+        row.iter_mut().for_each(|logit| *logit = -sum * (*logit - lse[decision]).exp());
+        self.one_hot(decision, |child, gradient| row[self.decisions.child_token[child] as usize] += gradient);
+    }
+}

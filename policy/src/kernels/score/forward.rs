@@ -1,0 +1,109 @@
+//! Forward pass of the head.
+
+use super::{
+    super::{
+        BLOCK_ROWS,
+        matrix::{Mat, MatMut, Store, matmul},
+    },
+    Decisions, Law, Measured, WholeVocabulary,
+};
+use rayon::prelude::*;
+use riser_core::logprob_space::LogprobSpace;
+
+/// Logits held at a time by one job.
+const CHUNK_LOGITS: usize = 4 << 20;
+
+/// Decisions per job when every logit is computed.
+pub(super) fn vocabulary_rows(vocabulary: usize) -> usize {
+    (CHUNK_LOGITS / vocabulary).clamp(1, BLOCK_ROWS)
+}
+
+/// `log sum exp` and the largest value.
+pub(super) fn log_sum_exp(values: impl Iterator<Item = f32> + Clone) -> f32 {
+    let largest = values.clone().fold(f32::NEG_INFINITY, f32::max);
+    largest + values.map(|value| (value - largest).exp()).sum::<f32>().ln()
+}
+
+pub(super) fn measure(hidden: &[f32], head: &[f32], width: usize, decisions: &Decisions, law: Law) -> Measured {
+    let inverse = 1.0 / law.temperature;
+    let mut child_logit = vec![0.0; decisions.child_token.len()];
+    let vocabulary = match law.space {
+        LogprobSpace::Catalog => {
+            // Each job writes the logits of its own decisions.
+            split_children(&mut child_logit, decisions).into_par_iter().enumerate().with_min_len(16).for_each(
+                |(d, logits)| {
+                    let row = &hidden[d * width..(d + 1) * width];
+                    for (logit, &token) in logits.iter_mut().zip(&decisions.child_token[decisions.children(d)]) {
+                        *logit = inverse * dot(row, &head[token as usize * width..][..width]);
+                    }
+                },
+            );
+            None
+        }
+        LogprobSpace::Vocabulary => Some(whole_vocabulary(hidden, head, width, decisions, inverse, &mut child_logit)),
+    };
+    let children_lse =
+        (0..decisions.len()).map(|d| log_sum_exp(child_logit[decisions.children(d)].iter().copied())).collect();
+    Measured { child_logit, children_lse, vocabulary }
+}
+
+/// Dot product in eight fixed lanes, so that it vectorises and its order of summation is the same everywhere.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; 8];
+    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for lane in 0..8 {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+fn split_children<'c>(mut values: &'c mut [f32], decisions: &Decisions) -> Vec<&'c mut [f32]> {
+    (0..decisions.len())
+        .map(|d| {
+            let (head, tail) = std::mem::take(&mut values).split_at_mut(decisions.children(d).len());
+            values = tail;
+            head
+        })
+        .collect()
+}
+
+fn whole_vocabulary(
+    hidden: &[f32],
+    head: &[f32],
+    width: usize,
+    decisions: &Decisions,
+    inverse: f32,
+    child_logit: &mut [f32],
+) -> WholeVocabulary {
+    let size = head.len() / width;
+    let rows = vocabulary_rows(size);
+    let mut children = split_children(child_logit, decisions);
+    let per_chunk: Vec<Vec<(f32, f32)>> = hidden
+        .par_chunks(rows * width)
+        .zip(children.par_chunks_mut(rows))
+        .enumerate()
+        .map_init(Vec::new, |logits, (chunk, (hidden, children))| {
+            let count = hidden.len() / width;
+            logits.resize(count * size, 0.0);
+            let (x, w) = (Mat::new(hidden, count, width), Mat::new(head, size, width));
+            matmul(MatMut::new(logits, count, size), Store::Overwrite, inverse, x, w.t());
+            let of_row = |(i, (logits, children)): (usize, (&[f32], &mut &mut [f32]))| {
+                let tokens = &decisions.child_token[decisions.children(chunk * rows + i)];
+                children.iter_mut().zip(tokens).for_each(|(child, &token)| *child = logits[token as usize]);
+                entropy(logits)
+            };
+            logits.chunks_exact(size).zip(children).enumerate().map(of_row).collect()
+        })
+        .collect();
+    let (lse, entropy) = per_chunk.into_iter().flatten().unzip();
+    WholeVocabulary { lse, entropy }
+}
+
+/// (log sum exp, entropy in nats) of one row: H = lse - sum p z.
+fn entropy(logits: &[f32]) -> (f32, f32) {
+    let lse = log_sum_exp(logits.iter().copied());
+    (lse, lse - logits.iter().map(|&logit| (logit - lse).exp() * logit).sum::<f32>())
+}

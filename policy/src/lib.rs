@@ -1,0 +1,30 @@
+//! The policy: a Qwen2 decoder over the token forest, the descents of the prefix tree, and the training step.
+//!
+//! This is the only crate that names candle. It knows nothing of sockets, clocks and processes.
+//!
+//! Start reading at [`model`] (one definition of the model for worker, learner and evaluator) and [`forest`] (what it runs
+//! over); [`rollout`] and [`search`] descend the tree, [`sft`] and [`reinforce`] train.
+
+pub mod beam;
+mod cache;
+pub mod checkpoint;
+mod descent;
+pub mod exact;
+pub mod forest;
+pub mod kernels;
+pub mod model;
+pub mod optimizer;
+pub mod parameters;
+pub mod ranking;
+pub mod reinforce;
+pub mod rollout;
+mod rows;
+pub mod schedule;
+pub mod search;
+pub mod sft;
+pub mod shape;
+pub mod training;
+#[cfg(test)]
+mod testing;
+
+pub use candle_core::{Device, Error as TensorError};

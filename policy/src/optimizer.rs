@@ -1,0 +1,227 @@
+//! AdamW with decoupled weight decay, over the parameters in name order.
+//!
+//! ```text
+//! m = b1 m + (1 - b1) g      v = b2 v + (1 - b2) g^2
+//! w = w (1 - lr decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)        (Loshchilov and Hutter 2019; as PyTorch)
+//! ```
+
+use crate::{
+    checkpoint::{CheckpointError, read_tensors, write_tensors},
+    parameters::Parameters,
+};
+use candle_core::{Result, Tensor, backprop::GradStore};
+use std::{collections::BTreeMap, path::Path};
+
+/// Constants of the update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWSettings {
+    /// Decay rates of the two moments.
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, applied to every parameter as PyTorch does by default.
+    pub weight_decay: f64,
+    /// Largest global gradient norm; longer gradients are scaled down to it. `None` leaves them alone.
+    pub clip: Option<f64>,
+}
+
+/// Sum of gradients over micro-batches, by parameter name.
+#[derive(Debug, Default)]
+pub struct Gradients(BTreeMap<String, Tensor>);
+
+impl Gradients {
+    /// Adds the gradients of one backward pass.
+    ///
+    /// # Errors
+    /// Names a parameter that received no gradient: a silent break in the graph must not look like training.
+    pub fn add(&mut self, parameters: &Parameters, grads: &GradStore) -> Result<()> {
+        for (name, var) in parameters.vars() {
+            let Some(grad) = grads.get(var) else {
+                candle_core::bail!("parameter `{name}` received no gradient");
+            };
+            let sum = match self.0.remove(name) {
+                Some(sum) => (sum + grad)?,
+                None => grad.clone(),
+            };
+            self.0.insert(name.clone(), sum);
+        }
+        Ok(())
+    }
+
+    /// The gradient of a parameter, if one was added.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.get(name)
+    }
+
+    /// Euclidean norm over all parameters, summed in name order.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub fn norm(&self) -> Result<f64> {
+        let squares = self.0.values().map(|grad| Ok(f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?)));
+        Ok(squares.sum::<Result<f64>>()?.sqrt())
+    }
+}
+
+/// The optimizer's state: two moments per parameter and the step count.
+#[derive(Debug)]
+pub struct AdamW {
+    settings: AdamWSettings,
+    step: u64,
+    moments: BTreeMap<String, (Tensor, Tensor)>,
+}
+
+impl AdamW {
+    /// A fresh state.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub fn new(parameters: &Parameters, settings: AdamWSettings) -> Result<Self> {
+        let zeros = |(name, var): (&String, &candle_core::Var)| Ok((name.clone(), (var.zeros_like()?, var.zeros_like()?)));
+        Ok(Self { settings, step: 0, moments: parameters.vars().iter().map(zeros).collect::<Result<_>>()? })
+    }
+
+    /// Number of updates made.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Applies one update at `learning_rate`; returns the gradient norm before clipping.
+    ///
+    /// # Errors
+    /// If the gradient is not finite: nothing is changed then.
+    pub fn update(&mut self, parameters: &Parameters, gradients: &Gradients, learning_rate: f64) -> Result<f64> {
+        let norm = gradients.norm()?;
+        if !norm.is_finite() {
+            candle_core::bail!("the gradient norm is {norm} at optimizer step {}: training has diverged", self.step + 1);
+        }
+        self.step += 1;
+        // As torch.nn.utils.clip_grad_norm_.
+        let scale = self.settings.clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
+        let (b1, b2) = self.settings.betas;
+        let correction = |beta: f64| 1.0 - beta.powf(self.step as f64);
+        for (name, var) in parameters.vars() {
+            let (m, v) = self.moments.get_mut(name).expect("moments were made for every parameter");
+            let Some(grad) = gradients.get(name) else {
+                candle_core::bail!("parameter `{name}` has no gradient");
+            };
+            let grad = (grad * scale)?;
+            *m = ((&*m * b1)? + (&grad * (1.0 - b1))?)?;
+            *v = ((&*v * b2)? + (grad.sqr()? * (1.0 - b2))?)?;
+            let denominator = ((&*v / correction(b2))?.sqrt()? + self.settings.eps)?;
+            let update = ((&*m / denominator)? * (learning_rate / correction(b1)))?;
+            let kept = (var.as_tensor().detach() * (1.0 - learning_rate * self.settings.weight_decay))?;
+            var.set(&(kept - update)?)?;
+        }
+        Ok(norm)
+    }
+
+    /// Writes the state to a safetensors file.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn save(&self, path: &Path) -> std::result::Result<(), CheckpointError> {
+        let step = Tensor::new(&[self.step as i64], &candle_core::Device::Cpu);
+        let step = step.map_err(|error| CheckpointError::Content { path: path.to_owned(), what: error.to_string() })?;
+        let moments = self.moments.iter().flat_map(|(name, (m, v))| {
+            [(format!("m.{name}"), m.clone()), (format!("v.{name}"), v.clone())]
+        });
+        write_tensors(path, moments.chain([("step".to_owned(), step)]))
+    }
+
+    /// Reads the state back; the result continues exactly where [`save`](Self::save) left off.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if the file does not hold a state for these parameters.
+    pub fn load(
+        path: &Path,
+        parameters: &Parameters,
+        settings: AdamWSettings,
+    ) -> std::result::Result<Self, CheckpointError> {
+        let content = |what: String| CheckpointError::Content { path: path.to_owned(), what };
+        let mut tensors = read_tensors(path)?;
+        let mut take = |name: String| tensors.remove(&name).ok_or_else(|| content(format!("`{name}` is missing")));
+        let step = take("step".to_owned())?.to_vec1::<i64>().map_err(|error| content(error.to_string()))?[0];
+        let mut moments = BTreeMap::new();
+        for (name, var) in parameters.vars() {
+            let mut moment = |kind: &str| {
+                let tensor = take(format!("{kind}.{name}"))?;
+                if tensor.dims() != var.dims() {
+                    return Err(content(format!("`{kind}.{name}` is {:?}, expected {:?}", tensor.dims(), var.dims())));
+                }
+                tensor.to_device(parameters.device()).map_err(|error| content(error.to_string()))
+            };
+            let pair = (moment("m")?, moment("v")?);
+            moments.insert(name.clone(), pair);
+        }
+        Ok(Self { settings, step: step as u64, moments })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::tiny_shape;
+    use candle_core::Device;
+    use riser_core::random::Seed;
+
+    // import torch
+    // w = torch.nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+    // opt = torch.optim.AdamW([w], lr=0.1, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.01)
+    // for k in range(3):
+    //     opt.zero_grad(); (w.pow(2).sum() * (k + 1)).backward(); torch.nn.utils.clip_grad_norm_([w], 1.0); opt.step()
+    // The formula by hand in f64, since the test must not depend on the code it tests.
+    #[test]
+    fn three_updates_follow_the_formula_with_clipping() {
+        let shape = tiny_shape();
+        let parameters = Parameters::initialise(&shape, Seed(1), &Device::Cpu).unwrap();
+        let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) };
+        let mut optimizer = AdamW::new(&parameters, settings).unwrap();
+        let read = || -> Vec<f64> {
+            let flat = |var: &candle_core::Var| var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            parameters.vars().values().flat_map(flat).map(f64::from).collect()
+        };
+        let mut w = read();
+        let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
+        for k in 1..=3 {
+            // loss = k sum w^2, gradient 2 k w
+            let mut gradients = Gradients::default();
+            for (name, var) in parameters.vars() {
+                gradients.0.insert(name.clone(), (var.as_tensor().detach() * (2.0 * f64::from(k))).unwrap());
+            }
+            let norm = w.iter().map(|w| (2.0 * f64::from(k) * w).powi(2)).sum::<f64>().sqrt();
+            let scale = (1.0 / (norm + 1e-6)).min(1.0);
+            for i in 0..w.len() {
+                let g = 2.0 * f64::from(k) * w[i] * scale;
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.95 * v[i] + 0.05 * g * g;
+                let (mh, vh) = (m[i] / (1.0 - 0.9_f64.powi(k)), v[i] / (1.0 - 0.95_f64.powi(k)));
+                w[i] = w[i] * (1.0 - 0.1 * 0.01) - 0.1 * mh / (vh.sqrt() + 1e-8);
+            }
+            let reported = optimizer.update(&parameters, &gradients, 0.1).unwrap();
+            assert!((reported - norm).abs() < 1e-4 * norm);
+        }
+        let error = read().iter().zip(&w).map(|(got, expected)| (got - expected).abs()).fold(0.0, f64::max);
+        assert!(error < 1e-4, "parameters differ by {error}");
+    }
+
+    #[test]
+    fn a_saved_state_continues_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.01, clip: None };
+        let run = |restart: bool| {
+            let parameters = Parameters::initialise(&tiny_shape(), Seed(1), &Device::Cpu).unwrap();
+            let mut optimizer = AdamW::new(&parameters, settings).unwrap();
+            for step in 0..4 {
+                if restart && step == 2 {
+                    optimizer.save(&folder.path().join("optimizer.safetensors")).unwrap();
+                    optimizer = AdamW::load(&folder.path().join("optimizer.safetensors"), &parameters, settings).unwrap();
+                }
+                let gradients = parameters.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().detach()));
+                optimizer.update(&parameters, &Gradients(gradients.collect()), 0.01).unwrap();
+            }
+            parameters.digest().unwrap()
+        };
+        assert_eq!(run(true), run(false));
+    }
+}

@@ -1,0 +1,28 @@
+//! A ranked list of spellings, and what it says about items.
+
+use riser_core::{
+    ids::{ItemIndex, NodeId},
+    prefix_tree::PrefixTree,
+};
+
+/// A spelling with its summed log-probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranked {
+    /// Leaf of the prefix tree.
+    pub leaf: NodeId,
+    /// Summed log-probability of its tokens, natural log.
+    pub score: f64,
+}
+
+impl Ranked {
+    /// The order of lists: higher score first, ties to the smaller node.
+    pub(crate) fn before(&self, other: &Self) -> bool {
+        self.score.total_cmp(&other.score).reverse().then(self.leaf.cmp(&other.leaf)).is_lt()
+    }
+}
+
+/// The items of a ranked list in rank order. Items that are spelled alike take consecutive ranks in catalog order: the
+/// policy cannot tell them apart, so a hit by item id is only counted once per rank (our choice).
+pub fn items(catalog: &PrefixTree, ranked: &[Ranked]) -> Vec<(ItemIndex, f64)> {
+    ranked.iter().flat_map(|ranked| catalog.items_at(ranked.leaf).iter().map(|&item| (item, ranked.score))).collect()
+}

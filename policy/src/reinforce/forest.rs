@@ -1,0 +1,130 @@
+//! Groups as a forest, and the way between its edges and the objective's tokens.
+
+use crate::forest::{Forest, ForestBuilder, ItemEdges};
+use riser_core::{
+    group::RolloutGroup,
+    ids::NodeId,
+    logprob_space::LogprobSpace,
+    objective::{Completion, Group, ObjectiveConfig, Outcome, Target},
+    prefix_tree::PrefixTree,
+};
+
+/// A run of groups in one forest.
+pub(super) struct GroupForest<'g> {
+    pub(super) forest: Forest,
+    pub(super) groups: Vec<GroupEdges<'g>>,
+}
+
+/// Where the tokens of one group stand among the edges.
+pub(super) struct GroupEdges<'g> {
+    group: &'g RolloutGroup,
+    completions: Vec<ItemEdges>,
+    /// `None` if the objective does not ask for the target of this group.
+    target: Option<ItemEdges>,
+    /// Legal children before each token of the target.
+    target_children: Vec<u32>,
+}
+
+impl<'g> GroupForest<'g> {
+    /// Cuts groups, in order, into forests of at most `limit` rows (at least one group each).
+    pub(super) fn build(
+        catalog: &PrefixTree,
+        groups: &'g [RolloutGroup],
+        objective: &ObjectiveConfig,
+        space: LogprobSpace,
+        limit: usize,
+    ) -> Vec<Self> {
+        let mut parts = vec![];
+        let mut builder = ForestBuilder::new(catalog, space);
+        let mut members = vec![];
+        for group in groups {
+            // Every entry of the sub-tree is at most one row; the target adds its own tokens.
+            let bound = group.prompt.len() + group.subtree.len() + 64;
+            if !members.is_empty() && builder.num_rows() + bound > limit {
+                let full = std::mem::replace(&mut builder, ForestBuilder::new(catalog, space));
+                parts.push(Self { forest: full.build(), groups: std::mem::take(&mut members) });
+            }
+            members.push(add(&mut builder, catalog, group, objective));
+        }
+        parts.push(Self { forest: builder.build(), groups: members });
+        parts
+    }
+
+    /// The groups as the objective reads them.
+    pub(super) fn objective_groups(&self, logprobs: &[f32], reference: Option<&[f32]>) -> Vec<Group> {
+        self.groups.iter().map(|edges| edges.objective_group(logprobs, reference)).collect()
+    }
+
+    /// The loss's derivative with respect to every edge; `first` is the place of the part's first group in the outcome.
+    pub(super) fn coefficients(&self, first: usize, outcome: &Outcome) -> Vec<f32> {
+        let mut sums = vec![0.0_f64; self.forest.num_edges()];
+        let mut add = |edges: &ItemEdges, gradient: &[f64]| {
+            for (edge, gradient) in edges.iter().zip(gradient) {
+                if let Some(edge) = edge {
+                    sums[*edge as usize] += gradient;
+                }
+            }
+        };
+        for (i, group) in self.groups.iter().enumerate() {
+            let completions = group.completions.iter().zip(&outcome.gradient[first + i]);
+            completions.for_each(|(edges, gradient)| add(edges, gradient));
+            if let Some(target) = &group.target {
+                add(target, &outcome.target_gradient[first + i]);
+            }
+        }
+        sums.into_iter().map(|sum| sum as f32).collect()
+    }
+}
+
+fn add<'g>(
+    builder: &mut ForestBuilder<'_>,
+    catalog: &PrefixTree,
+    group: &'g RolloutGroup,
+    objective: &ObjectiveConfig,
+) -> GroupEdges<'g> {
+    let target = catalog.leaf_of(group.target);
+    let mut leaves: Vec<NodeId> = vec![];
+    if objective.needs_completions() {
+        leaves.extend(group.completions.iter().map(|completion| group.subtree.node[completion.leaf as usize]));
+    }
+    let has_failed = !leaves.contains(&target);
+    let wants_target =
+        objective.needs_target_for_all_groups() || (has_failed && objective.needs_target_of_failed_groups());
+    leaves.extend(wants_target.then_some(target));
+    let mut completions = builder.tree(&group.prompt, &leaves);
+    let nodes = catalog.nodes_to(target);
+    GroupEdges {
+        group,
+        target: if wants_target { completions.pop() } else { None },
+        completions,
+        target_children: nodes[..nodes.len() - 1].iter().map(|&node| catalog.num_children(node) as u32).collect(),
+    }
+}
+
+impl GroupEdges<'_> {
+    fn objective_group(&self, logprobs: &[f32], reference: Option<&[f32]>) -> Group {
+        let read = |edges: &ItemEdges, from: &[f32]| -> Vec<f64> {
+            edges.iter().map(|edge| edge.map_or(0.0, |edge| f64::from(from[edge as usize]))).collect()
+        };
+        let subtree = &self.group.subtree;
+        let completion = |(edges, completion): (&ItemEdges, &riser_core::group::Completion)| {
+            let path = subtree.path(completion.leaf);
+            Completion {
+                item: completion.item.0,
+                reward: f64::from(completion.reward),
+                logprob: read(edges, logprobs),
+                behaviour_logprob: path.iter().map(|&entry| f64::from(subtree.logprob[entry as usize])).collect(),
+                reference_logprob: reference.map_or(vec![], |reference| read(edges, reference)),
+                children: path.iter().map(|&entry| subtree.children[entry as usize]).collect(),
+            }
+        };
+        Group {
+            completions: self.completions.iter().zip(&self.group.completions).map(completion).collect(),
+            target: Target {
+                item: self.group.target.0,
+                logprob: self.target.as_ref().map_or(vec![], |edges| read(edges, logprobs)),
+                children: self.target_children.clone(),
+            },
+        }
+    }
+}
