@@ -1,0 +1,110 @@
+//! The role as a whole: its actors, their order of ending, and the reason.
+
+use crate::{
+    Event, LearnerConfig, Outcome, Trainer,
+    batch_book::BatchBook,
+    batcher::Batcher,
+    ingest::Ingest,
+    notifier,
+    publisher::{Publisher, SubscriptionSettings},
+    service::LearnerService,
+    steps::{StepError, Steps},
+};
+use riser_core::prefix_tree::PrefixTree;
+use riser_proto::transport;
+use std::{future::Future, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, server::Connected};
+
+/// How long connections and the last report to the coordinator may take after the last step.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the learner ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnerError {
+    /// Training failed.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// The coordinator is gone or disagrees.
+    #[error("coordinator cannot be told about new versions: {0}")]
+    Coordinator(#[source] tonic::Status),
+    /// The gRPC server failed.
+    #[error("server of the learner failed: {0}")]
+    Server(#[source] tonic::transport::Error),
+}
+
+/// Runs the role until every batch is trained or `shutdown`: the actors and their gRPC face on the connections of
+/// `incoming`. On `shutdown` the current step is finished and checkpointed.
+///
+/// `events` is waited for when it is full; drop its receiver to watch nothing.
+///
+/// # Errors
+/// [`LearnerError`] says which part failed first.
+pub async fn run<I, IO, IE>(
+    config: LearnerConfig,
+    trainer: Box<dyn Trainer>,
+    tree: Arc<PrefixTree>,
+    coordinator: Channel,
+    incoming: I,
+    events: mpsc::Sender<Event>,
+    shutdown: CancellationToken,
+) -> Result<Outcome, LearnerError>
+where
+    I: Stream<Item = Result<IO, IE>> + Send,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    IE: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // Two stages: `winding_down` ends training, `stop` ends everything that serves it.
+    let winding_down = shutdown.child_token();
+    let stop = CancellationToken::new();
+    let (batcher, batches) = Batcher::new(BatchBook::new(config.lockstep, config.total_batches, config.start_version));
+    let (publisher, shelf) = Publisher::new(config.lockstep);
+    let ingest = Ingest::new(tree.clone(), config.space, config.limits, batches.clone());
+    let settings = SubscriptionSettings { heartbeat: config.heartbeat, subscriber_timeout: config.subscriber_timeout };
+    let service = LearnerService::new(ingest, shelf.clone(), settings, config.max_subscribers, stop.clone());
+
+    let notify = notifier::run(shelf, coordinator, config.patience);
+    let serve = transport::server()
+        .add_service(transport::learner_server(service))
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let steps = Steps::new(config, tree.digest(), trainer, publisher, batches, events);
+
+    let steps = async {
+        let outcome = steps.run(winding_down.clone()).await;
+        stop.cancel();
+        outcome
+    };
+    let (outcome, notified, served, ()) = tokio::join!(
+        steps,
+        winds_down(drained(notify, &stop), &winding_down),
+        winds_down(drained(serve, &stop), &winding_down),
+        batcher.run(stop.clone()),
+    );
+    let outcome = outcome?;
+    served.unwrap_or(Ok(())).map_err(LearnerError::Server)?;
+    match notified.unwrap_or(Ok(())) {
+        // Once every batch is trained there is nothing left to schedule, so nobody has to know.
+        Err(status) if !outcome.finished => Err(LearnerError::Coordinator(status)),
+        _ => Ok(outcome),
+    }
+}
+
+/// Runs a part that the role cannot do without; its end winds the role down.
+async fn winds_down<T>(part: impl Future<Output = T>, winding_down: &CancellationToken) -> T {
+    let result = part.await;
+    winding_down.cancel();
+    result
+}
+
+/// Gives a part [`DRAIN`] to end by itself after `stop`; `None` if it did not.
+async fn drained<T>(part: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+    tokio::select! {
+        result = part => Some(result),
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => None,
+    }
+}

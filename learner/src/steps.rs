@@ -1,0 +1,242 @@
+//! The actor that trains.
+//!
+//! | | |
+//! |---|---|
+//! | takes | batches from the batcher, one at a time, when it is ready for the next |
+//! | waits for | all groups of the batch; the observer, if its channel is full |
+//! | gives | policy versions to the publisher, checkpoints to the disk, [`Event`]s to the observer |
+//!
+//! The trainer runs on a blocking thread and comes back with its result. Between two steps nobody but the batch is waited
+//! for. A shutdown ends the wait at once, or else the step is finished first; then the last version is checkpointed.
+
+use crate::{
+    LearnerConfig,
+    batcher::BatcherHandle,
+    checkpoint::{self, CheckpointError},
+    event::{Event, Outcome, StepReport},
+    publisher::Publisher,
+    trainer::{Metrics, Trainer, TrainerError},
+};
+use riser_core::{digest::Digest, group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
+use std::any::Any;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Why training ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The trainer said no.
+    #[error("trainer failed at version {version}: {source}")]
+    Trainer {
+        /// Version the trainer was at.
+        version: PolicyVersion,
+        /// What it said.
+        source: TrainerError,
+    },
+    /// The trainer panicked.
+    #[error("trainer panicked at version {version}: {message}")]
+    Panicked {
+        /// Version the trainer was at.
+        version: PolicyVersion,
+        /// What it said.
+        message: String,
+    },
+    /// The trainer does not hold the policy that the checkpoint says it holds.
+    #[error("trainer resumed version {version} with digest {}, its checkpoint says {}", got.short(), expected.short())]
+    Resumed {
+        /// The version.
+        version: PolicyVersion,
+        /// Digest of the trainer's policy.
+        got: Digest,
+        /// Digest in the checkpoint.
+        expected: Digest,
+    },
+    /// A checkpoint could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// Owns the trainer and the publisher.
+pub struct Steps {
+    config: LearnerConfig,
+    catalog: Digest,
+    /// At home between calls, away on a blocking thread during one.
+    trainer: Option<Box<dyn Trainer>>,
+    publisher: Publisher,
+    batches: BatcherHandle,
+    events: mpsc::Sender<Event>,
+    version: PolicyVersion,
+    /// Version of the newest checkpoint and of the newest evaluation.
+    saved: Option<PolicyVersion>,
+    evaluated: Option<PolicyVersion>,
+}
+
+impl Steps {
+    /// A step loop at `config.start_version`.
+    pub fn new(
+        config: LearnerConfig,
+        catalog: Digest,
+        trainer: Box<dyn Trainer>,
+        publisher: Publisher,
+        batches: BatcherHandle,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let version = config.start_version;
+        Self {
+            config,
+            catalog,
+            trainer: Some(trainer),
+            publisher,
+            batches,
+            events,
+            version,
+            saved: None,
+            evaluated: None,
+        }
+    }
+
+    /// Trains until every batch is trained or `shutdown`.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<Outcome, StepError> {
+        let version = self.version;
+        let snapshot = self.with_trainer(move |trainer| trainer.snapshot(version)).await?;
+        self.check_resumed(&snapshot)?;
+        let mut digest = snapshot.digest();
+        for older in std::mem::take(&mut self.config.retained) {
+            self.publisher.publish(older);
+        }
+        self.publisher.publish(snapshot);
+        if self.config.evaluate_at_start && version == PolicyVersion(0) {
+            self.evaluate().await?;
+        }
+        while self.version.0 < self.config.total_batches {
+            let waited_since = Instant::now();
+            let Some(Ok(batch)) = shutdown.run_until_cancelled(self.batches.next()).await else { break };
+            digest = self.step(batch, waited_since).await?;
+            if due(self.version, self.config.checkpoints.as_ref().map_or(0, |checkpoints| checkpoints.every)) {
+                self.save().await?;
+            }
+            if due(self.version, self.config.evaluate_every) {
+                self.evaluate().await?;
+            }
+        }
+        let finished = self.version.0 >= self.config.total_batches;
+        self.save().await?;
+        if finished && self.config.evaluate_every > 0 {
+            self.evaluate().await?;
+        }
+        let outcome = Outcome { version: self.version, digest, finished };
+        self.emit(Event::End(outcome)).await;
+        Ok(outcome)
+    }
+
+    fn check_resumed(&self, snapshot: &PolicySnapshot) -> Result<(), StepError> {
+        match self.config.start_digest {
+            Some(expected) if expected != snapshot.digest() => {
+                Err(StepError::Resumed { version: self.version, got: snapshot.digest(), expected })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn step(&mut self, batch: Vec<RolloutGroup>, waited_since: Instant) -> Result<Digest, StepError> {
+        let (version, started) = (self.version, Instant::now());
+        let num_groups = batch.len();
+        let num_missed = batch.iter().filter(|group| !group.has_hit()).count();
+        let (metrics, snapshot) = self
+            .with_trainer(move |trainer| {
+                let metrics = trainer.step(version, &batch)?;
+                Ok((metrics, trainer.snapshot(version.next())?))
+            })
+            .await?;
+        let digest = snapshot.digest();
+        self.version = version.next();
+        self.publisher.publish(snapshot);
+        let staleness = self.config.lockstep.version_of(version.0).staleness_at(version);
+        let report = StepReport {
+            version: self.version,
+            staleness: staleness.expect("a batch is never sampled with a later version"),
+            num_groups,
+            miss_share: num_missed as f64 / num_groups as f64,
+            wait_seconds: (started - waited_since).as_secs_f64(),
+            learn_seconds: started.elapsed().as_secs_f64(),
+            metrics,
+        };
+        tracing::info!(
+            version = self.version.0,
+            wait = report.wait_seconds,
+            learn = report.learn_seconds,
+            "step taken"
+        );
+        self.emit(Event::Step(report)).await;
+        Ok(digest)
+    }
+
+    async fn evaluate(&mut self) -> Result<(), StepError> {
+        let (version, started) = (self.version, Instant::now());
+        if self.evaluated.replace(version) == Some(version) {
+            return Ok(());
+        }
+        let metrics: Metrics = self.with_trainer(move |trainer| trainer.evaluate(version)).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.emit(Event::Evaluation { version, metrics, seconds }).await;
+        Ok(())
+    }
+
+    /// Writes a checkpoint, unless there is one of this version already.
+    async fn save(&mut self) -> Result<(), StepError> {
+        let Some(checkpoints) = self.config.checkpoints.clone() else { return Ok(()) };
+        let version = self.version;
+        if self.saved.replace(version) == Some(version) {
+            return Ok(());
+        }
+        let (catalog, lockstep, shelf) = (self.catalog, self.config.lockstep, self.publisher.shelf());
+        let written = self.with_trainer(move |trainer| {
+            let written = checkpoint::write(&checkpoints.folder, catalog, lockstep, &shelf, |path| trainer.save(path));
+            Ok(written.and_then(|folder| checkpoint::prune(&checkpoints.folder, checkpoints.keep).map(|()| folder)))
+        });
+        let folder = written.await??;
+        tracing::info!(version = version.0, folder = %folder.display(), "checkpoint written");
+        self.emit(Event::Checkpoint { version, folder }).await;
+        Ok(())
+    }
+
+    async fn emit(&mut self, event: Event) {
+        // Nobody has to watch.
+        let _ = self.events.send(event).await;
+    }
+
+    /// Lends the trainer to a blocking thread.
+    async fn with_trainer<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Trainer) -> Result<T, TrainerError> + Send + 'static,
+    ) -> Result<T, StepError> {
+        let version = self.version;
+        let mut trainer = self.trainer.take().expect("the trainer comes home unless it panicked, which ends the loop");
+        let lent = tokio::task::spawn_blocking(move || {
+            let result = work(trainer.as_mut());
+            (trainer, result)
+        });
+        match lent.await {
+            Ok((trainer, result)) => {
+                self.trainer = Some(trainer);
+                result.map_err(|source| StepError::Trainer { version, source })
+            }
+            Err(error) => {
+                let message = error.try_into_panic().map_or("cancelled".into(), |panic| panic_message(&*panic));
+                Err(StepError::Panicked { version, message })
+            }
+        }
+    }
+}
+
+fn due(version: PolicyVersion, every: u64) -> bool {
+    every > 0 && version.0.is_multiple_of(every)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

@@ -1,0 +1,39 @@
+//! What the learner needs from a model.
+
+use riser_core::{group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
+use std::{collections::BTreeMap, path::Path};
+
+/// Why a trainer failed, in its own words.
+pub type TrainerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Named figures in a fixed order.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// A model with its optimizer. Every method may take long and is called on a thread of its own, never two at a time.
+///
+/// The same trainer state and the same batch must give the same next state, bit for bit: resuming rests on it.
+pub trait Trainer: Send + 'static {
+    /// Takes one optimizer step on a whole batch, ordered by group id; the policy was at `version` before.
+    ///
+    /// # Errors
+    /// Whatever makes the step impossible; the run ends with it.
+    fn step(&mut self, version: PolicyVersion, batch: &[RolloutGroup]) -> Result<Metrics, TrainerError>;
+
+    /// The present policy as workers should have it.
+    ///
+    /// # Errors
+    /// For example a tensor that is no longer finite.
+    fn snapshot(&self, version: PolicyVersion) -> Result<PolicySnapshot, TrainerError>;
+
+    /// Measures the present policy.
+    ///
+    /// # Errors
+    /// Whatever makes the evaluation impossible; the run ends with it.
+    fn evaluate(&mut self, version: PolicyVersion) -> Result<Metrics, TrainerError>;
+
+    /// Writes everything that [`step`](Self::step) depends on into `folder`, which exists and is empty.
+    ///
+    /// # Errors
+    /// For example a full disk.
+    fn save(&self, folder: &Path) -> Result<(), TrainerError>;
+}

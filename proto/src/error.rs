@@ -1,0 +1,96 @@
+//! Why a message is not believed.
+
+use riser_core::{
+    digest::{Digest, DigestError},
+    snapshot::SnapshotError,
+};
+
+/// A message that decodes but cannot be true; names the field and its value.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// A field that must be there is not.
+    #[error("`{field}` is missing")]
+    Missing {
+        /// The field.
+        field: &'static str,
+    },
+    /// An enum value of another protocol version, or none.
+    #[error("`{field}` has the unknown value {value}")]
+    Unknown {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: i32,
+    },
+    /// Bytes that are not a digest.
+    #[error("`{field}`: {source}")]
+    Digest {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        source: DigestError,
+    },
+    /// A size above what we accept.
+    #[error("`{field}` is {got}, at most {limit} is accepted")]
+    TooLarge {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        got: u64,
+        /// The most we accept.
+        limit: u64,
+    },
+    /// Groups of a lease that do not ascend.
+    #[error("`requests` has group {got} after group {before}")]
+    Unordered {
+        /// The later group.
+        got: u64,
+        /// The one before it.
+        before: u64,
+    },
+    /// A piece where another was due.
+    #[error("expected {expected}, got {got}")]
+    Unexpected {
+        /// What should have come.
+        expected: &'static str,
+        /// What came.
+        got: &'static str,
+    },
+    /// More bytes than were announced.
+    #[error("{what}: got {got} bytes, {announced} were announced")]
+    Overrun {
+        /// What is being received.
+        what: &'static str,
+        /// Bytes received so far.
+        got: u64,
+        /// Bytes announced.
+        announced: u64,
+    },
+    /// Contents that are not what their digest says.
+    #[error("{what} has digest {}, {} was announced", got.short(), announced.short())]
+    Mismatch {
+        /// What was received.
+        what: String,
+        /// Digest of what came.
+        got: Digest,
+        /// Digest that was announced.
+        announced: Digest,
+    },
+    /// Tensors that are not a policy.
+    #[error(transparent)]
+    Policy(#[from] SnapshotError),
+    /// Bytes that are not a prefix tree.
+    #[error(transparent)]
+    Catalog(#[from] riser_core::prefix_tree::OpenError),
+}
+
+impl From<WireError> for tonic::Status {
+    fn from(error: WireError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+/// Reads a digest field.
+pub(crate) fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, WireError> {
+    Digest::from_bytes(bytes).map_err(|source| WireError::Digest { field, source })
+}

@@ -1,0 +1,26 @@
+//! The wire, and nothing else: what the three roles say to each other.
+//!
+//! [`v1`] is generated from `proto/riser/v1/*.proto`. Around it: conversions to core types that believe nothing
+//! ([`group`], [`lease`], [`policy`], [`catalog`]), the settings of both ends of a connection ([`transport`]), and how a
+//! call is bounded and repeated ([`call`]). The crate refuses to know what a role does with a message.
+//!
+//! Start reading at `proto/riser/v1/coordinator.proto`.
+
+pub mod call;
+pub mod catalog;
+pub mod error;
+pub mod group;
+pub mod lease;
+pub mod policy;
+pub mod transport;
+
+pub use error::WireError;
+
+/// Generated messages, clients and servers of protocol version 1.
+#[expect(missing_docs, reason = "generated; the documentation is in the .proto files")]
+pub mod v1 {
+    tonic::include_proto!("riser.v1");
+}
+
+#[cfg(test)]
+mod tests;

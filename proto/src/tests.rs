@@ -1,0 +1,247 @@
+//! Round trips, and what becomes of messages that were cut or garbled on their way.
+
+use crate::{
+    WireError,
+    catalog::{CatalogAssembler, CatalogFile},
+    lease::{LeaseOutcome, LeaseReply},
+    policy::{self, PolicyAssembler, ReceivedPolicy},
+    transport::CHUNK_BYTES,
+    v1,
+};
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+use riser_core::{
+    digest::Digest,
+    group::{Completion, GroupLimits, GroupStats, RolloutGroup, SubTree},
+    ids::{GroupId, ItemIndex, NodeId, PolicyVersion, RowId},
+    lease::{Lease, LeaseEpoch, LeaseId, Prompt, SampleRequest},
+    logprob_space::LogprobSpace,
+    prefix_tree::PrefixTree,
+    snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype},
+};
+use std::time::Duration;
+
+fn tree() -> PrefixTree {
+    let paths: Vec<Vec<u32>> = (0..30).map(|item| vec![item % 5, 10 + item, 0]).collect();
+    PrefixTree::build(&paths).unwrap()
+}
+
+prop_compose! {
+    fn group()(
+        id: u64, row: u32, version: u64, vocabulary: bool,
+        prompt in prop::collection::vec(any::<u32>(), 1..20),
+        items in prop::collection::vec(0u32..30, 2..20),
+        logprob in -1e3f32..0.0, reward in -1e3f32..1e3,
+        token_entropy in prop::option::of(0f32..20.0), item_entropy in 0f32..20.0,
+    ) -> RolloutGroup {
+        let tree = tree();
+        let leaves: Vec<NodeId> = items.iter().map(|&item| tree.leaf_of(ItemIndex(item))).collect();
+        let (subtree, ends) = SubTree::spanning(&tree, &leaves, |_, _| logprob);
+        let completion = |(&leaf, &item)| Completion { leaf, item: ItemIndex(item), reward };
+        RolloutGroup {
+            id: GroupId(id),
+            row: RowId(row),
+            version: PolicyVersion(version),
+            catalog: tree.digest(),
+            space: if vocabulary { LogprobSpace::Vocabulary } else { LogprobSpace::Catalog },
+            prompt,
+            target: ItemIndex(items[0]),
+            subtree,
+            completions: ends.iter().zip(&items).map(completion).collect(),
+            sampled: items.len() as u32,
+            unique: items.len() as u32,
+            stats: GroupStats { token_entropy, branch_entropy: 0.25, item_entropy, legal_mass: token_entropy },
+        }
+    }
+}
+
+prop_compose! {
+    fn lease()(
+        id: u64, epoch: u64, version: u64, first in 0u64..1 << 40, millis: u64,
+        prompts in prop::collection::vec((any::<u32>(), prop::collection::vec(any::<u32>(), 0..9), any::<u32>()), 1..9),
+    ) -> Lease {
+        let request = |(offset, (row, tokens, target)): (usize, (u32, Vec<u32>, u32))| SampleRequest {
+            id: GroupId(first + offset as u64),
+            row: RowId(row),
+            prompt: Prompt { tokens, target: ItemIndex(target) },
+        };
+        Lease {
+            id: LeaseId(id),
+            epoch: LeaseEpoch(epoch),
+            version: PolicyVersion(version),
+            timeout: Duration::from_millis(millis),
+            requests: prompts.into_iter().enumerate().map(request).collect(),
+        }
+    }
+}
+
+prop_compose! {
+    fn snapshot()(
+        version: u64,
+        tensors in prop::collection::btree_map("[a-z.]{1,12}", (prop::collection::vec(-1e9f32..1e9, 0..40), any::<bool>()), 1..6),
+    ) -> PolicySnapshot {
+        let tensor = |(name, (values, half)): (String, (Vec<f32>, bool))| {
+            let dtype = if half { TensorDtype::Bf16 } else { TensorDtype::F32 };
+            let bytes: Vec<u8> = match dtype {
+                TensorDtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                TensorDtype::Bf16 => values.iter().flat_map(|value| value.to_le_bytes()[2..].to_vec()).collect(),
+            };
+            SnapshotTensor::new(name, vec![values.len() as u64, 1], dtype, bytes.into()).unwrap()
+        };
+        PolicySnapshot::new(PolicyVersion(version), tensors.into_iter().map(tensor).collect()).unwrap()
+    }
+}
+
+/// Passes a message through bytes.
+fn travel<M: Message + Default>(message: &M) -> M {
+    M::decode(message.encode_to_vec().as_slice()).unwrap()
+}
+
+fn assemble(chunks: impl IntoIterator<Item = v1::PolicyChunk>) -> Result<Option<ReceivedPolicy>, WireError> {
+    let mut assembler = PolicyAssembler::new(1 << 30);
+    chunks.into_iter().try_fold(None, |received, chunk| Ok(assembler.push(chunk)?.or(received)))
+}
+
+proptest! {
+    #[test]
+    fn a_group_survives_the_wire(group in group()) {
+        let received = RolloutGroup::try_from(travel(&v1::RolloutGroup::from(group.clone()))).unwrap();
+        prop_assert_eq!(received.validate(&tree(), &GroupLimits::default()), Ok(()));
+        prop_assert_eq!(received, group);
+    }
+
+    #[test]
+    fn a_lease_survives_the_wire(lease in lease()) {
+        for reply in [LeaseReply::Work(lease), LeaseReply::Wait, LeaseReply::Done] {
+            prop_assert_eq!(LeaseReply::try_from(travel(&v1::LeaseReply::from(reply.clone()))).unwrap(), reply);
+        }
+    }
+
+    #[test]
+    fn a_policy_survives_the_wire_cut_anywhere(snapshot in snapshot(), cut in 1usize..64) {
+        let mut chunks = vec![];
+        for chunk in policy::chunks(&snapshot, PolicyVersion(3)) {
+            match chunk.part {
+                Some(v1::policy_chunk::Part::Data(data)) => {
+                    chunks.extend(data.chunks(cut).map(|piece| v1::PolicyChunk {
+                        part: Some(v1::policy_chunk::Part::Data(Bytes::copy_from_slice(piece))),
+                    }));
+                }
+                _ => chunks.push(chunk),
+            }
+            chunks.push(policy::heartbeat());
+        }
+        let received = assemble(chunks.iter().map(travel)).unwrap();
+        prop_assert_eq!(received, Some(ReceivedPolicy { snapshot, oldest: PolicyVersion(3) }));
+    }
+
+    #[test]
+    fn a_policy_with_a_changed_byte_is_refused(snapshot in snapshot(), place: prop::sample::Index, flip in 1u8..) {
+        let mut chunks: Vec<_> = policy::chunks(&snapshot, PolicyVersion(0)).collect();
+        let data: Vec<usize> = (1..chunks.len()).collect();
+        prop_assume!(!data.is_empty());
+        let v1::PolicyChunk { part: Some(v1::policy_chunk::Part::Data(bytes)) } = &chunks[*place.get(&data)] else {
+            panic!("only the first message is a manifest");
+        };
+        let mut bytes = bytes.to_vec();
+        let at = place.index(bytes.len());
+        bytes[at] ^= flip;
+        chunks[*place.get(&data)].part = Some(v1::policy_chunk::Part::Data(bytes.into()));
+        prop_assert!(assemble(chunks).is_err());
+    }
+
+    #[test]
+    fn a_garbled_group_is_an_error_or_a_group_but_never_a_panic(
+        group in group(), cut: prop::sample::Index, place: prop::sample::Index, byte: u8,
+    ) {
+        let mut bytes = v1::RolloutGroup::from(group).encode_to_vec();
+        let at = place.index(bytes.len());
+        bytes[at] = byte;
+        for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            if let Ok(message) = v1::RolloutGroup::decode(bytes) {
+                if let Ok(group) = RolloutGroup::try_from(message) {
+                    let _ = group.validate(&tree(), &GroupLimits::default());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_are_an_error_or_a_message_but_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let bytes = bytes.as_slice();
+        let _ = v1::LeaseReply::decode(bytes).map(LeaseReply::try_from);
+        let _ = v1::RolloutGroup::decode(bytes).map(RolloutGroup::try_from);
+        let _ = v1::PolicyChunk::decode(bytes).map(|chunk| PolicyAssembler::new(1 << 20).push(chunk));
+        let _ = v1::CatalogChunk::decode(bytes).map(|chunk| CatalogAssembler::new(1 << 20).push(chunk));
+        let _ = v1::CompleteRequest::decode(bytes).map(|request| LeaseOutcome::from_wire(request.outcome));
+    }
+}
+
+#[test]
+fn pieces_of_a_large_policy_are_bounded_and_not_copied() {
+    let bytes = Bytes::from(vec![0u8; 2 * CHUNK_BYTES + 4]);
+    let start = bytes.as_ptr();
+    let tensor = SnapshotTensor::new("w", vec![bytes.len() as u64 / 4], TensorDtype::F32, bytes).unwrap();
+    let snapshot = PolicySnapshot::new(PolicyVersion(1), vec![tensor]).unwrap();
+    let chunks: Vec<_> = policy::chunks(&snapshot, PolicyVersion(1)).collect();
+    let sizes: Vec<usize> = chunks
+        .iter()
+        .filter_map(|chunk| match &chunk.part {
+            Some(v1::policy_chunk::Part::Data(data)) => Some(data.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes, [CHUNK_BYTES, CHUNK_BYTES, 4]);
+    let Some(v1::policy_chunk::Part::Data(first)) = &chunks[1].part else { panic!("data follows the manifest") };
+    assert_eq!(first.as_ptr(), start);
+    assert_eq!(assemble(chunks).unwrap().unwrap().snapshot, snapshot);
+}
+
+#[test]
+fn a_policy_out_of_order_or_beyond_the_limit_is_refused_before_its_bytes_are_kept() {
+    let tensor = SnapshotTensor::new("w", vec![4], TensorDtype::F32, Bytes::from_static(&[0; 16])).unwrap();
+    let snapshot = PolicySnapshot::new(PolicyVersion(1), vec![tensor]).unwrap();
+    let chunks: Vec<_> = policy::chunks(&snapshot, PolicyVersion(1)).collect();
+    let says = |chunks: &[v1::PolicyChunk]| assemble(chunks.iter().cloned()).unwrap_err().to_string();
+    assert_eq!(says(&chunks[1..]), "expected a policy manifest, got policy data");
+    assert_eq!(says(&[chunks[0].clone(), chunks[0].clone()]), "expected policy data, got a policy manifest");
+    assert_eq!(says(&[v1::PolicyChunk { part: None }]), "`part` is missing");
+    let long = v1::PolicyChunk { part: Some(v1::policy_chunk::Part::Data(Bytes::from_static(&[0; 17]))) };
+    assert_eq!(says(&[chunks[0].clone(), long]), "policy: got 17 bytes, 16 were announced");
+    let refused = PolicyAssembler::new(15).push(chunks[0].clone()).unwrap_err();
+    assert_eq!(refused.to_string(), "`tensors` is 16, at most 15 is accepted");
+}
+
+#[test]
+fn a_catalog_survives_the_wire_and_a_damaged_one_is_refused() {
+    let tree = tree();
+    let chunks: Vec<v1::CatalogChunk> = CatalogFile::new(&tree).chunks().collect();
+    let assemble = |chunks: &[v1::CatalogChunk]| {
+        let mut assembler = CatalogAssembler::new(1 << 20);
+        chunks.iter().try_fold(None, |tree, chunk| Ok::<_, WireError>(assembler.push(chunk.clone())?.or(tree)))
+    };
+    assert_eq!(assemble(&chunks).unwrap().unwrap().digest(), tree.digest());
+    assert!(matches!(assemble(&chunks[1..]), Err(WireError::Unexpected { .. })));
+    let mut damaged = chunks.clone();
+    let Some(v1::catalog_chunk::Part::Data(data)) = &damaged[1].part else { panic!("data follows the header") };
+    let mut bytes = data.to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    damaged[1].part = Some(v1::catalog_chunk::Part::Data(bytes.into()));
+    assert!(matches!(assemble(&damaged), Err(WireError::Catalog(_))));
+    let mut another = chunks;
+    let digest = Digest::of(b"another tree").as_bytes().to_vec().into();
+    let Some(v1::catalog_chunk::Part::Header(header)) = &mut another[0].part else { panic!("the header is first") };
+    header.digest = digest;
+    assert!(matches!(assemble(&another), Err(WireError::Mismatch { .. })));
+}
+
+#[test]
+fn a_lease_without_groups_or_with_groups_out_of_order_is_refused() {
+    let request = |id| v1::SampleRequest { id, row: 0, prompt: vec![1], target: 0 };
+    let lease =
+        |ids: &[u64]| v1::Lease { requests: ids.iter().map(|&id| request(id)).collect(), ..v1::Lease::default() };
+    assert_eq!(Lease::try_from(lease(&[])).unwrap_err().to_string(), "`requests` is missing");
+    assert_eq!(Lease::try_from(lease(&[4, 4])).unwrap_err().to_string(), "`requests` has group 4 after group 4");
+    assert_eq!(LeaseOutcome::from_wire(9).unwrap_err().to_string(), "`outcome` has the unknown value 9");
+}

@@ -1,0 +1,83 @@
+//! The settings of both ends of a connection.
+//!
+//! A sender may use the frame size its peer advertises and may fill the window its peer opens, so both ends carry the
+//! same numbers. 16 MiB of window and 1 MiB frames move weights at the speed of raw TCP; the defaults reach a third.
+//!
+//! Nothing here opens a socket: servers take any stream of connections, clients any [`Channel`], so that a simulated
+//! network can carry both.
+
+use crate::v1::{
+    coordinator_client::CoordinatorClient,
+    coordinator_server::{Coordinator, CoordinatorServer},
+    learner_client::LearnerClient,
+    learner_server::{Learner, LearnerServer},
+};
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// Data bytes of one message of a long transfer.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// Largest message either end accepts.
+pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
+
+const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const FRAME_BYTES: u32 = 1 << 20;
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// Generous: on a small machine the training threads can keep the network threads waiting.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A server with our settings; add services and serve any stream of connections.
+pub fn server() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+/// A client end with our settings; connect it lazily, so that a role can start before its peers do.
+pub fn endpoint(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+}
+
+/// A client of the coordinator with our message limits.
+pub fn coordinator_client(channel: Channel) -> CoordinatorClient<Channel> {
+    CoordinatorClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A client of the learner with our message limits.
+pub fn learner_client(channel: Channel) -> LearnerClient<Channel> {
+    LearnerClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// The coordinator's service with our message limits.
+pub fn coordinator_server<S: Coordinator>(service: S) -> CoordinatorServer<S> {
+    CoordinatorServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// The learner's service with our message limits.
+pub fn learner_server<S: Learner>(service: S) -> LearnerServer<S> {
+    LearnerServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}

@@ -1,0 +1,64 @@
+//! One file per command. Parsing never acts and commands never parse.
+
+mod config;
+mod evaluate;
+mod export;
+mod prepare;
+mod quickstart;
+mod recommend;
+mod report;
+mod sft;
+mod train;
+
+use crate::cli::{Arguments, Command, Format};
+use crate::failure::Hint;
+use anyhow::anyhow;
+use riser_core::digest::Digest;
+use std::path::Path;
+
+/// Runs what was typed.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let format = arguments.format;
+    match arguments.command {
+        Command::Quickstart(command) => quickstart::run(&command, format),
+        Command::Prepare(command) => prepare::run(&command, format),
+        Command::Sft(command) => sft::run(&command, format),
+        Command::Train(command) => train::run(&command, format),
+        Command::Evaluate(command) => evaluate::run(&command, format),
+        Command::Recommend(command) => recommend::run(&command, format),
+        Command::Export(command) => export::run(&command, format),
+        Command::Report(command) => report::run(&command, format),
+        Command::Config(command) => config::run(&command, format),
+    }
+}
+
+/// Prints what a stage left behind; an interrupted stage is a failure with a remedy.
+fn print_stage(
+    format: Format,
+    has_ended: bool,
+    model: &Path,
+    page: &Path,
+    digest: Option<Digest>,
+) -> anyhow::Result<()> {
+    if !has_ended {
+        return Err(interrupted());
+    }
+    match format {
+        Format::Text => {
+            println!("model   {}", model.display());
+            if let Some(digest) = digest {
+                println!("digest  {digest}");
+            }
+            println!("report  {}", page.display());
+        }
+        Format::Json => println!("{}", serde_json::json!({ "model": model, "digest": digest, "report": page })),
+    }
+    Ok(())
+}
+
+/// The end of a stage that was stopped by the user.
+fn interrupted() -> anyhow::Error {
+    let stopped: anyhow::Result<()> = Err(anyhow!("the run was stopped before its end"));
+    let hinted = stopped.hint(|| "what was done is saved; the same command goes on from there".to_owned());
+    hinted.expect_err("the result was made an error in the line above")
+}

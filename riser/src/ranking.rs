@@ -1,0 +1,168 @@
+//! Ranks items for many rows at once, on all cores.
+
+use crate::measurement::Ranking;
+use riser_core::config::{EvaluateConfig, EvaluationSplit, SearchMethod};
+use riser_core::data_folder::{DataFolder, DataFolderError, PromptRow};
+use riser_core::dataset::Split;
+use riser_core::ids::{ItemIndex, NodeId, RowId};
+use riser_core::logprob_space::LogprobSpace;
+use riser_core::spelling::SpellingError;
+use riser_policy::model::Model;
+use riser_policy::ranking::Ranked;
+use riser_policy::{TensorError, beam, ranking, search};
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Rows that one thread searches for at a time.
+const ROWS_PER_CHUNK: usize = 16;
+
+/// How items are ranked.
+#[derive(Debug, Clone, Copy)]
+pub struct Search {
+    /// Exact, or by beams.
+    pub method: SearchMethod,
+    /// Number of beams, if by beams.
+    pub beam_width: usize,
+    /// Items ranked for each row.
+    pub top_k: usize,
+    /// Softmax whose log-probabilities rank.
+    pub space: LogprobSpace,
+    /// Longest prompt.
+    pub max_prompt_tokens: usize,
+    /// Threads that search at the same time.
+    pub threads: NonZeroUsize,
+}
+
+impl Search {
+    /// What a configuration says.
+    pub fn of(evaluate: &EvaluateConfig, max_prompt_tokens: usize, threads: NonZeroUsize) -> Self {
+        let EvaluateConfig { method, beam_width, top_k, space, .. } = *evaluate;
+        Self { method, beam_width, top_k, space, max_prompt_tokens, threads }
+    }
+
+    /// The best spellings after each prompt, best first.
+    ///
+    /// # Errors
+    /// Whatever the model reports.
+    pub fn spellings(&self, model: &Model, data: &DataFolder, prompts: &[&[u32]]) -> Result<Vec<Vec<Ranked>>, TensorError> {
+        match self.method {
+            SearchMethod::Exact => search::top_k(model, data.tree(), self.space, prompts, self.top_k),
+            SearchMethod::Beam => beam::beam_search(model, data.tree(), self.space, prompts, self.beam_width),
+        }
+    }
+}
+
+/// Why rows cannot be ranked.
+#[derive(Debug, thiserror::Error)]
+pub enum RankingError {
+    /// The model failed.
+    #[error("model: {0}")]
+    Model(#[from] TensorError),
+    /// A history cannot be written as a prompt.
+    #[error("row {row} of the {} split: {source}", split.name())]
+    Prompt {
+        /// Split of the row.
+        split: Split,
+        /// The row.
+        row: RowId,
+        /// Why.
+        source: SpellingError,
+    },
+    /// The data folder failed.
+    #[error(transparent)]
+    Data(#[from] DataFolderError),
+}
+
+/// The first `limit` rows of a split, all of them if `limit` is 0.
+pub fn rows(data: &DataFolder, split: EvaluationSplit, limit: usize) -> Vec<PromptRow> {
+    let of_split = |split: Split| (0..data.dataset().rows(split).len() as u32).map(|row| (split, RowId(row))).collect();
+    let mut rows: Vec<PromptRow> = match split {
+        EvaluationSplit::Valid => of_split(Split::Valid),
+        EvaluationSplit::Test => of_split(Split::Test),
+        EvaluationSplit::RlValid => data.rl_valid().to_vec(),
+    };
+    if limit > 0 {
+        rows.truncate(limit);
+    }
+    rows
+}
+
+/// Ranks items for every row. The result does not depend on the number of threads.
+///
+/// `progress` is told the number of rows done so far, from any thread.
+///
+/// # Errors
+/// The first [`RankingError`] by row.
+pub fn rank(
+    model: &Model,
+    data: &DataFolder,
+    rows: &[PromptRow],
+    search: Search,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Ranking, RankingError> {
+    let chunks: Vec<&[PromptRow]> = rows.chunks(ROWS_PER_CHUNK).collect();
+    let results: Vec<OnceLock<Result<Vec<Vec<Ranked>>, RankingError>>> = chunks.iter().map(|_| OnceLock::new()).collect();
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = chunks.get(index) else { break };
+            results[index].get_or_init(|| rank_chunk(model, data, chunk, search));
+            progress(done.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len());
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..search.threads.get().min(chunks.len()) {
+            scope.spawn(work);
+        }
+    });
+    let mut ranking = Ranking::default();
+    let mut spelled = Spelled::default();
+    for (chunk, result) in chunks.iter().zip(results) {
+        let lists = result.into_inner().expect("every chunk was taken by a thread")?;
+        for (row, list) in chunk.iter().zip(lists) {
+            let row = data.row(*row);
+            ranking.invalid_items += list.iter().filter(|ranked| !spelled.is_item(data, ranked.leaf)).count() as u64;
+            let mut items: Vec<ItemIndex> = ranking::items(data.tree(), &list).into_iter().map(|(item, _)| item).collect();
+            items.truncate(search.top_k);
+            ranking.record(items, row.target, &row.history, row.user.as_deref());
+        }
+    }
+    Ok(ranking)
+}
+
+fn rank_chunk(
+    model: &Model,
+    data: &DataFolder,
+    rows: &[PromptRow],
+    search: Search,
+) -> Result<Vec<Vec<Ranked>>, RankingError> {
+    let prompt = |&(split, row): &PromptRow| {
+        let titles = data.dataset().history_titles(data.row((split, row)));
+        let tokens = data.speller().prompt_tokens(&titles, search.max_prompt_tokens);
+        tokens.map_err(|source| RankingError::Prompt { split, row, source })
+    };
+    let prompts: Vec<Vec<u32>> = rows.iter().map(prompt).collect::<Result<_, _>>()?;
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    Ok(search.spellings(model, data, &prompts)?)
+}
+
+/// Spells recommended items anew and remembers the answer: the proof that what a policy generated is an item does not
+/// rest on the tree it was generated from.
+#[derive(Default)]
+struct Spelled(HashMap<NodeId, bool>);
+
+impl Spelled {
+    fn is_item(&mut self, data: &DataFolder, leaf: NodeId) -> bool {
+        *self.0.entry(leaf).or_insert_with(|| {
+            let (generated, items) = (data.tree().path(leaf), data.tree().items_at(leaf));
+            let is_spelled = |item: &ItemIndex| {
+                let title = &data.dataset().item(*item).title;
+                data.speller().item_tokens(title).is_ok_and(|tokens| tokens == generated)
+            };
+            !items.is_empty() && items.iter().all(is_spelled)
+        })
+    }
+}

@@ -1,0 +1,252 @@
+//! The reinforcement stage: the embedded cluster on this machine, watched.
+
+use crate::failure::{Hint, Usage};
+use crate::metrics_log::{Kind, MetricsLog};
+use crate::model_folder;
+use crate::progress::{Column, Progress};
+use crate::run_folder::RunFolder;
+use anyhow::Context;
+use riser::cluster::{self, ClusterConfig, Parts};
+use riser::ranking::{self, Search};
+use riser::roles::{PolicySamplers, PolicyTrainer, RlPrompts, Watch};
+use riser::settings;
+use riser_core::config::{EvaluationSplit, RunConfig};
+use riser_core::data_folder::DataFolder;
+use riser_core::digest::Digest;
+use riser_core::ids::{PolicyVersion, WorkerId};
+use riser_core::lockstep::Lockstep;
+use riser_learner::checkpoint::{self, Checkpoint};
+use riser_learner::config::CheckpointConfig;
+use riser_learner::{Event, LearnerConfig};
+use riser_policy::Device;
+use riser_policy::parameters::Parameters;
+use riser_rollout_worker::WorkerConfig;
+use serde_json::json;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const COLUMNS: &[Column] = &[
+    ("loss", 8),
+    ("reward", 7),
+    ("hr@10", 6),
+    ("pass", 5),
+    ("unique", 6),
+    ("H item", 6),
+    ("stale", 5),
+    ("groups/s", 8),
+    ("learn", 5),
+    ("wait", 5),
+];
+
+/// Items ranked at an evaluation on the way.
+const TOP_K: usize = 20;
+
+/// Checkpoints kept besides the newest one.
+const KEPT_CHECKPOINTS: usize = 2;
+
+/// Workers that may be started again in one run.
+const MAX_RESTARTS: usize = 8;
+
+/// A worker that says nothing for this long loses its lease.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A worker that does not finish a lease in this time loses it.
+const LEASE_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Events that may wait to be shown before the learner waits for us.
+const EVENT_BUFFER: usize = 64;
+
+/// The end of a stage that ran to its end.
+pub(crate) struct Finished {
+    /// The last policy.
+    pub(crate) parameters: Parameters,
+    /// Its digest.
+    pub(crate) digest: Digest,
+}
+
+/// Runs the stage, or the rest of it, and writes its last policy as the run's model.
+///
+/// Returns `None` if it was interrupted; the same command goes on then.
+pub(crate) fn run(
+    config: &RunConfig,
+    data: &Arc<DataFolder>,
+    reference: &Parameters,
+    run: &RunFolder,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Finished>> {
+    let checkpoint = match checkpoint::latest(&run.checkpoints())? {
+        Some(folder) => Some(checkpoint::open(&folder)?),
+        None => None,
+    };
+    let start = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.version.0);
+    if let Some(finished) = finished(config, run, checkpoint.as_ref())? {
+        return Ok(Some(finished));
+    }
+    let cluster = cluster_config(config, run, checkpoint.as_ref())?;
+    let (sender, mut events) = mpsc::channel(EVENT_BUFFER);
+    let parts = parts(config, data, reference, checkpoint.as_ref(), sender)?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let mut observer = Observer::new(config, run, start)?;
+    let outcome = runtime.block_on(async {
+        let observe = async {
+            while let Some(event) = events.recv().await {
+                if let Err(error) = observer.see(event) {
+                    // A run that cannot be logged is not worth its time; the learner must not wait for us meanwhile.
+                    stop.cancel();
+                    events.close();
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        let (outcome, observed) = tokio::join!(cluster::run(cluster, parts, stop.clone()), observe);
+        observed?;
+        anyhow::Ok(outcome?)
+    })?;
+    observer.progress.finish();
+    if !outcome.finished {
+        return Ok(None);
+    }
+    let last = checkpoint::latest(&run.checkpoints())?.context("the finished run left no checkpoint")?;
+    let parameters = model_folder::load(&last)?;
+    model_folder::save(&parameters, data.speller(), &run.path().join(model_folder::NAME))?;
+    Ok(Some(Finished { parameters, digest: outcome.digest }))
+}
+
+/// The result of a stage that has already ended.
+fn finished(config: &RunConfig, run: &RunFolder, checkpoint: Option<&Checkpoint>) -> anyhow::Result<Option<Finished>> {
+    match checkpoint.map(|checkpoint| &checkpoint.manifest) {
+        Some(manifest) if manifest.version.0 >= config.train.steps && run.has_model() => {
+            Ok(Some(Finished { parameters: model_folder::load(run.path())?, digest: manifest.policy }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn cluster_config(config: &RunConfig, run: &RunFolder, checkpoint: Option<&Checkpoint>) -> anyhow::Result<ClusterConfig> {
+    let train = &config.train;
+    let groups = |count: usize| u32::try_from(count).ok().and_then(NonZeroU32::new).context("too many groups");
+    let lockstep = Lockstep { groups_per_batch: groups(train.groups_per_batch)?, lag: u32::try_from(train.lag)? };
+    let mut learner = LearnerConfig::new(lockstep, config.objective.space, train.steps);
+    if let Some(Checkpoint { manifest, retained, .. }) = checkpoint {
+        learner.start_version = manifest.version;
+        learner.start_digest = Some(manifest.policy);
+        learner.retained = retained.clone();
+    }
+    learner.evaluate_every = train.evaluate_every;
+    learner.evaluate_at_start = true;
+    learner.checkpoints = Some(CheckpointConfig {
+        folder: run.checkpoints(),
+        every: train.checkpoint_every,
+        keep: KEPT_CHECKPOINTS,
+    });
+    Ok(ClusterConfig {
+        learner,
+        worker: WorkerConfig::new(WorkerId(0)),
+        num_workers: train.workers.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN),
+        max_restarts: MAX_RESTARTS,
+        groups_per_lease: groups(train.groups_per_lease)?,
+        lease_timeout: LEASE_TIMEOUT,
+        lease_lifetime: LEASE_LIFETIME,
+        seed: config.seed,
+    })
+}
+
+fn parts(
+    config: &RunConfig,
+    data: &Arc<DataFolder>,
+    reference: &Parameters,
+    checkpoint: Option<&Checkpoint>,
+    events: mpsc::Sender<Event>,
+) -> anyhow::Result<Parts> {
+    let threads = NonZeroUsize::new(crate::cli::cores()).unwrap_or(NonZeroUsize::MIN);
+    let watch = Watch {
+        rows: ranking::rows(data, EvaluationSplit::RlValid, config.train.evaluation_rows),
+        search: Search { top_k: TOP_K, ..Search::of(&config.evaluate, config.model.max_prompt_tokens, threads) },
+    };
+    let reinforce = settings::reinforce(config);
+    let trainer = match checkpoint {
+        Some(checkpoint) => {
+            let folder = &checkpoint.folder;
+            PolicyTrainer::resume(folder, &Device::Cpu, reference, data.clone(), reinforce, watch)
+                .with_context(|| format!("cannot resume from {}", folder.display()))?
+        }
+        None => PolicyTrainer::start(reference, data.clone(), reinforce, watch)?,
+    };
+    let prompts = RlPrompts::new(data.clone(), config.model.max_prompt_tokens)
+        .ok_or_else(|| Usage(format!("the data in {} has no prompts", data.path().display())))
+        .hint(|| "prepare it again with rows for `--prompts`".to_owned())?;
+    Ok(Parts {
+        prompts: Box::new(prompts),
+        tree: Arc::new(data.tree().clone()),
+        trainer: Box::new(trainer),
+        samplers: Arc::new(PolicySamplers {
+            shape: reference.shape().clone(),
+            settings: settings::rollout(config),
+            device: Device::Cpu,
+        }),
+        events,
+    })
+}
+
+/// Shows and logs what the learner tells.
+struct Observer {
+    log: MetricsLog,
+    progress: Progress,
+    hit_rate: Option<f64>,
+}
+
+impl Observer {
+    fn new(config: &RunConfig, run: &RunFolder, start: u64) -> anyhow::Result<Self> {
+        let log = MetricsLog::continue_after(&run.metrics(), start)?;
+        let progress = Progress::new("rl", config.train.steps, 1, COLUMNS);
+        progress.resume_at(start);
+        Ok(Self { log, progress, hit_rate: None })
+    }
+
+    fn see(&mut self, event: Event) -> anyhow::Result<()> {
+        match event {
+            Event::Step(report) => {
+                let seconds = report.wait_seconds + report.learn_seconds;
+                let groups_per_second = report.num_groups as f64 / seconds;
+                let mut values = json!(report.metrics);
+                values["staleness"] = report.staleness.into();
+                values["wait_seconds"] = report.wait_seconds.into();
+                values["learn_seconds"] = report.learn_seconds.into();
+                values["groups_per_second"] = groups_per_second.into();
+                self.log.append(Kind::Step, report.version.0, &values)?;
+                let cell = |name: &str, decimals: usize| match report.metrics.get(name) {
+                    Some(value) => format!("{value:.decimals$}"),
+                    None => "-".to_owned(),
+                };
+                let percent = |share: f64| format!("{:.0}%", 100.0 * share);
+                self.progress.step(report.version.0, &[
+                    cell("loss", 4),
+                    cell("mean_reward", 3),
+                    self.hit_rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.3}")),
+                    report.metrics.get("pass_share").map_or_else(|| "-".to_owned(), |share| percent(*share)),
+                    cell("unique_rate", 2),
+                    cell("item_entropy", 2),
+                    report.staleness.to_string(),
+                    format!("{groups_per_second:.1}"),
+                    percent(report.learn_seconds / seconds),
+                    percent(report.wait_seconds / seconds),
+                ]);
+            }
+            Event::Evaluation { version, metrics, seconds } => {
+                self.hit_rate = metrics.get("HR@10").copied();
+                let mut values = json!(metrics);
+                values["seconds"] = seconds.into();
+                self.log.append(Kind::Evaluation, version.0, &values)?;
+            }
+            Event::Checkpoint { version: PolicyVersion(version), folder } => {
+                tracing::info!(version, folder = %folder.display(), "checkpoint written");
+            }
+            Event::End(_) => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! The learner's side: a policy that trains, is measured and is saved.
+
+use crate::ranking::{self, Search};
+use riser_core::data_folder::{DataFolder, PromptRow};
+use riser_core::group::RolloutGroup;
+use riser_core::ids::PolicyVersion;
+use riser_core::snapshot::PolicySnapshot;
+use riser_learner::trainer::TrainerError;
+use riser_learner::{Metrics, Trainer};
+use riser_policy::checkpoint::{self, CheckpointError};
+use riser_policy::optimizer::AdamW;
+use riser_policy::parameters::Parameters;
+use riser_policy::reinforce::{Reinforce, ReinforceSettings};
+use riser_policy::training::Training;
+use riser_policy::{Device, TensorError};
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The optimizer's state inside a checkpoint.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+
+/// The rows that a policy is measured on while it trains.
+pub struct Watch {
+    /// The rows.
+    pub rows: Vec<PromptRow>,
+    /// How items are ranked for them.
+    pub search: Search,
+}
+
+/// A policy in reinforcement training.
+pub struct PolicyTrainer {
+    data: Arc<DataFolder>,
+    reinforce: Reinforce,
+    watch: Watch,
+}
+
+impl PolicyTrainer {
+    /// Starts from the supervised policy, which is also the reference of the penalties.
+    ///
+    /// # Errors
+    /// Whatever the model reports.
+    pub fn start(
+        reference: &Parameters,
+        data: Arc<DataFolder>,
+        settings: ReinforceSettings,
+        watch: Watch,
+    ) -> Result<Self, TensorError> {
+        let training = Training::new(reference.duplicate()?, settings.optimizer)?;
+        Ok(Self { reinforce: Reinforce::new(training, reference, settings)?, data, watch })
+    }
+
+    /// Goes on from a checkpoint that [`Trainer::save`] wrote.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] for a folder that is not a checkpoint, or whatever the model reports.
+    pub fn resume(
+        folder: &Path,
+        device: &Device,
+        reference: &Parameters,
+        data: Arc<DataFolder>,
+        settings: ReinforceSettings,
+        watch: Watch,
+    ) -> Result<Self, CheckpointError> {
+        let content =
+            |error: TensorError| CheckpointError::Content { path: folder.to_owned(), what: error.to_string() };
+        let parameters = checkpoint::load(folder, device)?;
+        let optimizer = AdamW::load(&folder.join(OPTIMIZER_FILE), &parameters, settings.optimizer)?;
+        let training = Training::resume(parameters, optimizer).map_err(content)?;
+        Ok(Self { reinforce: Reinforce::new(training, reference, settings).map_err(content)?, data, watch })
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.reinforce.training().parameters()
+    }
+}
+
+impl Trainer for PolicyTrainer {
+    fn step(&mut self, _version: PolicyVersion, batch: &[RolloutGroup]) -> Result<Metrics, TrainerError> {
+        Ok(figures(&self.reinforce.step(self.data.tree(), batch)?)?)
+    }
+
+    fn snapshot(&self, version: PolicyVersion) -> Result<PolicySnapshot, TrainerError> {
+        Ok(self.parameters().snapshot(version)?)
+    }
+
+    fn evaluate(&mut self, _version: PolicyVersion) -> Result<Metrics, TrainerError> {
+        let model = self.reinforce.training().inference_model();
+        let ranking = ranking::rank(model, &self.data, &self.watch.rows, self.watch.search, &|_| ())?;
+        Ok(ranking.means(self.watch.search.top_k))
+    }
+
+    fn save(&self, folder: &Path) -> Result<(), TrainerError> {
+        checkpoint::save(self.parameters(), folder)?;
+        Ok(self.reinforce.training().optimizer().save(&folder.join(OPTIMIZER_FILE))?)
+    }
+}
+
+/// The numbers of a report by name; what a report does not have is left out.
+fn figures(report: &impl Serialize) -> Result<Metrics, serde_json::Error> {
+    let serde_json::Value::Object(fields) = serde_json::to_value(report)? else { return Ok(Metrics::new()) };
+    Ok(fields.into_iter().filter_map(|(name, value)| Some((name, value.as_f64()?))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::figures;
+
+    #[test]
+    fn figures_are_the_numbers_of_a_report_and_missing_ones_are_left_out() {
+        #[derive(serde::Serialize)]
+        struct Report {
+            loss: f64,
+            pairs: usize,
+            entropy: Option<f64>,
+        }
+        let figures = figures(&Report { loss: 0.5, pairs: 3, entropy: None }).unwrap();
+        assert_eq!(figures, [("loss".to_owned(), 0.5), ("pairs".to_owned(), 3.0)].into());
+    }
+}

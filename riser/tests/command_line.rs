@@ -1,0 +1,150 @@
+//! What a person at a terminal sees: exit status, standard output and standard error of the built program.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Exit status, standard output, standard error.
+fn riser_in(folder: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_riser"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn riser(arguments: &[&str]) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    riser_in(folder.path(), arguments, &[])
+}
+
+/// A folder with a configuration file `run.toml`.
+fn folder_with(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("run.toml"), config).unwrap();
+    folder
+}
+
+/// What the configuration is refused with.
+fn refusal(config: &str) -> String {
+    let (status, stdout, stderr) = riser_in(folder_with(config).path(), &["config", "show", "-c", "run.toml"], &[]);
+    assert_eq!((status, stdout.as_str()), (2, ""), "{stderr}");
+    stderr
+}
+
+#[test]
+fn help_goes_to_stdout_and_names_every_command_with_examples() {
+    let (status, stdout, stderr) = riser(&["--help"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    for word in ["quickstart", "prepare", "sft", "train", "evaluate", "recommend", "export", "report", "config"] {
+        assert!(stdout.contains(&format!("\n  {word} ")), "{word} is missing in:\n{stdout}");
+    }
+    assert!(stdout.contains("Examples:\n  riser quickstart"), "{stdout}");
+    for command in ["quickstart", "prepare", "sft", "train", "evaluate", "recommend", "export"] {
+        let (status, stdout, _) = riser(&[command, "--help"]);
+        assert_eq!(status, 0);
+        assert!(stdout.contains("Example"), "`riser {command} --help` has no example:\n{stdout}");
+    }
+}
+
+#[test]
+fn a_mistyped_command_is_answered_with_the_nearest_and_status_2() {
+    let (status, stdout, stderr) = riser(&["evalute"]);
+    assert_eq!((status, stdout.as_str()), (2, ""));
+    assert!(stderr.starts_with("error: unrecognized subcommand 'evalute'"), "{stderr}");
+    assert!(stderr.contains("'evaluate'"), "{stderr}");
+}
+
+#[test]
+fn config_show_prints_a_file_that_resolves_to_itself() {
+    let (status, shown, stderr) = riser(&["config", "show", "--set", "sft.steps=7", "--set", "objective.preset=grpo"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert!(shown.contains("\nsteps = 7\n") && shown.contains("preset = \"grpo\""), "{shown}");
+    let folder = folder_with(&shown);
+    let (status, again, _) = riser_in(folder.path(), &["config", "show", "-c", "run.toml"], &[]);
+    assert_eq!((status, again), (0, shown));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_win_over_both() {
+    let folder = folder_with("[sft]\nsteps = 1\nclip = 0.25\n");
+    let arguments = ["config", "show", "-c", "run.toml", "--format", "json", "--set", "sft.steps=3"];
+    let environment = [("RISER__SFT__STEPS", "2"), ("RISER__SFT__ROWS_PER_BATCH", "9")];
+    let (status, stdout, stderr) = riser_in(folder.path(), &arguments, &environment);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let config: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(config["sft"]["steps"], 3);
+    assert_eq!(config["sft"]["rows_per_batch"], 9);
+    assert_eq!(config["sft"]["clip"], 0.25);
+}
+
+#[test]
+fn an_unknown_key_is_reported_with_its_line_and_the_nearest_key() {
+    assert_eq!(
+        refusal("seed = 1\n[sft]\nlerning_rate = 0.1\n"),
+        "error: run.toml, line 3: unknown key `sft.lerning_rate`\n\nhint: did you mean `sft.learning_rate`?\n"
+    );
+    assert_eq!(
+        refusal("[objective.simpo]\nbetta = 2.0\n"),
+        "error: run.toml, line 2: unknown key `objective.simpo.betta`\n\nhint: did you mean `objective.simpo.beta`?\n"
+    );
+}
+
+#[test]
+fn a_value_out_of_range_and_a_contradiction_are_reported_with_a_remedy() {
+    assert_eq!(
+        refusal("[sft]\nlearning_rate = 0.0\n"),
+        "error: run.toml, line 2: `sft.learning_rate = 0` is out of range\n\n\
+         hint: `sft.learning_rate` must be a number above 0\n"
+    );
+    assert_eq!(
+        refusal("[objective.kl]\nanchor = \"behaviour\"\n"),
+        "error: run.toml, line 2: `objective.kl.anchor = \"behaviour\"` has no effect with `optimizer.minibatches = 1` \
+         and `train.lag = 0`\n\n\
+         hint: set `objective.kl.anchor = \"reference\"`, or take at least 2 steps per batch with \
+         `optimizer.minibatches`\n"
+    );
+    assert_eq!(
+        refusal("[rollout]\nsamples = 8\n"),
+        "error: `rollout.group = 16` is more than `rollout.samples = 8`\n\n\
+         hint: draw at least 16 samples, or keep at most 8\n"
+    );
+}
+
+#[test]
+fn a_wrong_type_and_text_that_is_not_toml_are_reported_with_their_line() {
+    let stderr = refusal("[sft]\n\nsteps = \"many\"\n");
+    assert!(stderr.starts_with("error: run.toml, line 3: `sft.steps`: invalid type: string \"many\""), "{stderr}");
+    let stderr = refusal("[sft]\nspace = catalog\n");
+    assert!(stderr.starts_with("error: run.toml, line 2: not valid TOML: "), "{stderr}");
+    assert!(stderr.contains("\n\nhint: strings need quotes"), "{stderr}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let (status, _, stderr) = riser(&["config", "show", "-c", "absent.toml"]);
+    assert_eq!(status, 2);
+    assert!(stderr.starts_with("error: cannot read the configuration file absent.toml: No such file"), "{stderr}");
+    assert!(stderr.contains("\n\nhint: "), "{stderr}");
+}
+
+#[test]
+fn a_stage_without_data_says_which_setting_is_missing() {
+    let (status, stdout, stderr) = riser(&["sft", "--out", "run"]);
+    assert_eq!((status, stdout.as_str()), (2, ""));
+    assert_eq!(
+        stderr,
+        "error: `data.path` is not set: it names the folder written by `riser prepare`\n\n\
+         hint: write `path = \"FOLDER\"` below [data], or add `--set data.path=FOLDER`\n"
+    );
+}
+
+#[test]
+fn a_folder_that_is_not_a_run_has_no_report() {
+    let (status, _, stderr) = riser(&["report", "."]);
+    assert_eq!(status, 2);
+    assert!(stderr.starts_with("error: . is not a run folder"), "{stderr}");
+}

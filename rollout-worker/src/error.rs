@@ -1,0 +1,85 @@
+//! Why a worker ended before the run did.
+
+use crate::sampler::SamplerError;
+use riser_core::ids::{GroupId, PolicyVersion};
+use riser_proto::WireError;
+use std::any::Any;
+use tokio::task::JoinError;
+
+/// Why a worker ended before the run did.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The coordinator stayed away or disagrees.
+    #[error("coordinator: {0}")]
+    Coordinator(#[source] tonic::Status),
+    /// The learner stayed away or disagrees.
+    #[error("learner: {0}")]
+    Learner(#[source] tonic::Status),
+    /// A message that cannot be true.
+    #[error("message from the {peer}: {source}")]
+    Wire {
+        /// Who sent it.
+        peer: &'static str,
+        /// What is wrong with it.
+        source: WireError,
+    },
+    /// The sampler cannot be made.
+    #[error("sampler cannot be made: {0}")]
+    Factory(#[source] SamplerError),
+    /// The sampler refused a policy.
+    #[error("sampler cannot load policy version {version}: {source}")]
+    Load {
+        /// The version.
+        version: PolicyVersion,
+        /// What it said.
+        source: SamplerError,
+    },
+    /// The sampler failed.
+    #[error("sampler failed at groups from {first} with policy version {version}: {source}")]
+    Sample {
+        /// First group of the lease.
+        first: GroupId,
+        /// The version.
+        version: PolicyVersion,
+        /// What it said.
+        source: SamplerError,
+    },
+    /// The sampler returned other groups than it was asked for.
+    #[error("sampler returned groups {got:?}, asked for {expected:?}")]
+    WrongGroups {
+        /// What came.
+        got: Vec<u64>,
+        /// What was asked for.
+        expected: Vec<u64>,
+    },
+    /// The worker panicked, most likely in its sampler.
+    #[error("panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+    /// The learner found a group to be wrong. Sampling it again would give the same bits.
+    #[error("learner rejects group {group}: {reason}")]
+    Rejected {
+        /// The group.
+        group: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl WorkerError {
+    /// What a thread or task died of.
+    pub fn panicked(error: JoinError) -> Self {
+        let message = match error.try_into_panic() {
+            Ok(panic) => panic_message(&*panic),
+            Err(_aborted) => "aborted".into(),
+        };
+        Self::Panicked { message }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

@@ -1,0 +1,221 @@
+//! The actor that turns leases into groups.
+//!
+//! | | |
+//! |---|---|
+//! | takes | one lease at a time from the coordinator; policies from the shelf |
+//! | waits for | work, the policy of the leased version, the sampler, the learner's acknowledgements |
+//! | gives | groups to the learner, the end of the lease to the coordinator |
+//!
+//! One lease is one call of the sampler. While it runs, the lease is renewed; a lease that is lost meanwhile is delivered
+//! all the same, because in lockstep whoever samples a group gets the same bits and the learner counts the first copy.
+
+use crate::{
+    WorkerConfig, WorkerError,
+    policy_shelf::{Lookup, PolicyShelf},
+    sampler::Sampler,
+    submission,
+};
+use riser_core::{
+    group::RolloutGroup,
+    ids::PolicyVersion,
+    lease::{Lease, SampleRequest},
+    snapshot::PolicySnapshot,
+};
+use riser_proto::{
+    lease::{LeaseOutcome, LeaseReply, millis},
+    transport,
+    v1::{self, coordinator_client::CoordinatorClient},
+};
+use std::sync::Arc;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+/// What a worker did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Leases delivered.
+    pub leases: u64,
+    /// Groups delivered.
+    pub groups: u64,
+    /// Leases given back because their batch had been trained meanwhile.
+    pub overtaken: u64,
+}
+
+/// Owns the sampler.
+pub(crate) struct LeaseLoop {
+    config: WorkerConfig,
+    coordinator: CoordinatorClient<Channel>,
+    learner: Channel,
+    shelf: watch::Receiver<PolicyShelf>,
+    /// At home between calls, away on a blocking thread during one.
+    sampler: Option<Box<dyn Sampler>>,
+    loaded: Option<PolicyVersion>,
+}
+
+impl LeaseLoop {
+    pub(crate) fn new(
+        config: WorkerConfig,
+        coordinator: Channel,
+        learner: Channel,
+        shelf: watch::Receiver<PolicyShelf>,
+        sampler: Box<dyn Sampler>,
+    ) -> Self {
+        let coordinator = transport::coordinator_client(coordinator);
+        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None }
+    }
+
+    /// Works until the coordinator says that the run is over.
+    pub(crate) async fn run(mut self, summary: &mut Summary) -> Result<(), WorkerError> {
+        loop {
+            match self.ask().await? {
+                LeaseReply::Done => return Ok(()),
+                LeaseReply::Wait => {}
+                LeaseReply::Work(lease) => self.work(lease, summary).await?,
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<LeaseReply, WorkerError> {
+        let wait_millis = millis(self.config.lease_wait);
+        let request = v1::LeaseRequest { worker: self.config.id.0, wait_millis };
+        let client = &self.coordinator;
+        let call = || {
+            let mut client = client.clone();
+            async move { client.lease(request).await }
+        };
+        let reply = self.config.patience.retry(call).await.map_err(WorkerError::Coordinator)?;
+        LeaseReply::try_from(reply).map_err(|source| WorkerError::Wire { peer: "coordinator", source })
+    }
+
+    async fn work(&mut self, lease: Lease, summary: &mut Summary) -> Result<(), WorkerError> {
+        let worker = self.config.id.0;
+        tracing::debug!(worker, lease = lease.id.0, epoch = lease.epoch.0, version = lease.version.0, "lease taken");
+        let (coordinator, patience) = (self.coordinator.clone(), self.config.patience);
+        let keep_alive = renewals(coordinator, patience, &lease);
+        let delivered = tokio::select! {
+            delivered = self.deliver(&lease) => delivered,
+            never = keep_alive => match never {},
+        };
+        let outcome = match &delivered {
+            Ok(true) => LeaseOutcome::Done,
+            // Someone else can try at once instead of waiting for the lease to expire.
+            Ok(false) | Err(_) => LeaseOutcome::Released,
+        };
+        let ended = self.end(&lease, outcome).await;
+        if delivered? {
+            summary.leases += 1;
+            summary.groups += lease.requests.len() as u64;
+        } else {
+            summary.overtaken += 1;
+        }
+        ended
+    }
+
+    /// Samples and submits; false if the lease was overtaken before it could be sampled.
+    async fn deliver(&mut self, lease: &Lease) -> Result<bool, WorkerError> {
+        let Some(policy) = self.policy(lease.version).await else { return Ok(false) };
+        let groups = self.sample(policy, lease.requests.clone()).await?;
+        submission::submit(&self.config, self.learner.clone(), groups).await?;
+        Ok(true)
+    }
+
+    /// Waits for the leased version; `None` if it can no longer be asked for.
+    async fn policy(&mut self, version: PolicyVersion) -> Option<Arc<PolicySnapshot>> {
+        loop {
+            match self.shelf.borrow_and_update().get(version) {
+                Lookup::Here(policy) => return Some(policy),
+                Lookup::Gone => return None,
+                Lookup::NotYet => {}
+            }
+            if self.shelf.changed().await.is_err() {
+                // The subscriber has failed and its error ends the worker; until then there is nothing to do.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Lends the sampler to a blocking thread.
+    async fn sample(
+        &mut self,
+        policy: Arc<PolicySnapshot>,
+        requests: Vec<SampleRequest>,
+    ) -> Result<Vec<RolloutGroup>, WorkerError> {
+        let mut sampler = self.sampler.take().expect("the sampler comes home unless it panicked, which ends the loop");
+        let version = policy.version();
+        let load = self.loaded != Some(version);
+        // Until the load is known to have succeeded, nothing is known about the sampler.
+        self.loaded = None;
+        let lent = tokio::task::spawn_blocking(move || {
+            let groups = sample(sampler.as_mut(), load.then_some(&policy), version, &requests);
+            (sampler, groups)
+        });
+        match lent.await {
+            Ok((sampler, groups)) => {
+                self.sampler = Some(sampler);
+                let groups = groups?;
+                self.loaded = Some(version);
+                Ok(groups)
+            }
+            Err(error) => Err(WorkerError::panicked(error)),
+        }
+    }
+
+    async fn end(&mut self, lease: &Lease, outcome: LeaseOutcome) -> Result<(), WorkerError> {
+        let request = v1::CompleteRequest {
+            lease: lease.id.0,
+            epoch: lease.epoch.0,
+            outcome: v1::LeaseOutcome::from(outcome).into(),
+        };
+        let client = &self.coordinator;
+        let call = || {
+            let mut client = client.clone();
+            async move { client.complete(request).await }
+        };
+        let reply = self.config.patience.retry(call).await.map_err(WorkerError::Coordinator)?;
+        if !reply.held {
+            tracing::info!(worker = self.config.id.0, lease = lease.id.0, epoch = lease.epoch.0, "lease was lost");
+        }
+        Ok(())
+    }
+}
+
+/// Loads `policy` if there is one to load, then samples and checks that the answer fits the question.
+fn sample(
+    sampler: &mut dyn Sampler,
+    policy: Option<&Arc<PolicySnapshot>>,
+    version: PolicyVersion,
+    requests: &[SampleRequest],
+) -> Result<Vec<RolloutGroup>, WorkerError> {
+    if let Some(policy) = policy {
+        sampler.load(policy).map_err(|source| WorkerError::Load { version, source })?;
+    }
+    let groups = sampler.sample(version, requests).map_err(|source| {
+        let first = requests[0].id;
+        WorkerError::Sample { first, version, source }
+    })?;
+    let got: Vec<u64> = groups.iter().map(|group| group.id.0).collect();
+    let expected: Vec<u64> = requests.iter().map(|request| request.id.0).collect();
+    if got != expected {
+        return Err(WorkerError::WrongGroups { got, expected });
+    }
+    Ok(groups)
+}
+
+/// Renews a lease three times per timeout until dropped. A renewal that fails is tried again at the next beat; a lease that
+/// is lost is not mourned here.
+async fn renewals(
+    client: CoordinatorClient<Channel>,
+    patience: riser_proto::call::Patience,
+    lease: &Lease,
+) -> std::convert::Infallible {
+    let request = v1::RenewRequest { lease: lease.id.0, epoch: lease.epoch.0 };
+    loop {
+        tokio::time::sleep(lease.timeout / 3).await;
+        let mut client = client.clone();
+        match patience.once(client.renew(request)).await {
+            Ok(v1::RenewReply { held: true }) => {}
+            Ok(v1::RenewReply { held: false }) => std::future::pending().await,
+            Err(status) => tracing::info!(lease = request.lease, %status, "renewal failed"),
+        }
+    }
+}

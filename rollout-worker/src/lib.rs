@@ -1,0 +1,25 @@
+//! The rollout worker: leases prompts, samples groups, streams them to the learner.
+//!
+//! ```text
+//! coordinator --catalog, leases--> [lease_loop] --groups--> learner
+//! learner --policies--> [policy_subscriber] --[policy_shelf]--> [lease_loop]
+//! ```
+//!
+//! The worker remembers nothing that matters: whatever it was doing when it died is leased again. The crate refuses to
+//! know tensors; a [`Sampler`] does. Start reading at [`sampler`] and [`lease_loop`].
+
+mod catalog;
+pub mod config;
+pub mod error;
+pub mod lease_loop;
+pub mod policy_shelf;
+pub mod policy_subscriber;
+mod role;
+pub mod sampler;
+mod submission;
+
+pub use config::WorkerConfig;
+pub use error::WorkerError;
+pub use lease_loop::Summary;
+pub use role::run;
+pub use sampler::{Sampler, SamplerError, SamplerFactory};
