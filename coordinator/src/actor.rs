@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | takes | [`Command`]s of the gRPC handlers, mailbox of [`MAILBOX`] |
+//! | takes | commands of the gRPC handlers, mailbox of 64 |
 //! | waits for | the next command or the schedule's next deadline |
 //! | gives | an answer to each command through its own channel |
 

@@ -17,7 +17,7 @@ pub struct Counts {
     pub released: u64,
     /// Not renewed in time.
     pub expired: u64,
-    /// Still out when its batch was trained on: another holder had delivered the groups.
+    /// Still out when its batch was trained on: the learner had the groups before a holder said so. Harmless and common.
     pub overtaken: u64,
     /// Messages about a lease that was no longer the sender's. Not a lease, hence not in the sum.
     pub refused: u64,

@@ -160,8 +160,10 @@ impl DataFolder {
             }
         }
         let template_file = path.join(TEMPLATE);
-        let text = std::fs::read_to_string(&template_file).map_err(|error| DataFolderError::io(&template_file, error))?;
-        let template: Template = toml::from_str(&text).map_err(|error| DataFolderError::content(&template_file, error))?;
+        let text =
+            std::fs::read_to_string(&template_file).map_err(|error| DataFolderError::io(&template_file, error))?;
+        let template: Template =
+            toml::from_str(&text).map_err(|error| DataFolderError::content(&template_file, error))?;
         let items = tables::read_items(&path.join(ITEMS))?;
         let rows = |split: Split| tables::read_rows(&path.join(rows_file(split)));
         let dataset = Dataset::new(items, rows(Split::Train)?, rows(Split::Valid)?, rows(Split::Test)?)?;
@@ -283,7 +285,8 @@ fn rows_file(split: Split) -> &'static str {
 
 /// All files but the manifest, by name.
 fn files(path: &Path, contents: &Contents<'_>) -> Result<Vec<(&'static str, Vec<u8>)>, DataFolderError> {
-    let table = |name: &str, bytes: tables::Encoded| bytes.map_err(|error| DataFolderError::content(&path.join(name), error));
+    let table =
+        |name: &str, bytes: tables::Encoded| bytes.map_err(|error| DataFolderError::content(&path.join(name), error));
     let dataset = contents.dataset;
     let mut files = vec![(ITEMS, table(ITEMS, tables::write_items(dataset.items(), contents.item_tokens))?)];
     for split in Split::ALL {

@@ -99,7 +99,8 @@ impl Dataset {
                 if row.history.is_empty() {
                     return Err(DatasetError::EmptyHistory { split: split.name(), row: position });
                 }
-                if let Some(item) = row.history.iter().chain([&row.target]).find(|item| item.0 as usize >= items.len()) {
+                if let Some(item) = row.history.iter().chain([&row.target]).find(|item| item.0 as usize >= items.len())
+                {
                     let (item, num_items) = (item.0, items.len());
                     return Err(DatasetError::RowOutOfRange { split: split.name(), row: position, item, num_items });
                 }

@@ -6,14 +6,12 @@
 //!
 //! Start reading at [`prefix_tree`] (the one data structure everything walks), then [`group`] and [`objective`].
 
-pub mod config;
+mod atomic_file;
 pub mod baselines;
 pub mod batch_order;
-pub mod dataset;
-mod atomic_file;
+pub mod config;
 pub mod data_folder;
-pub mod prepare;
-pub mod synthetic;
+pub mod dataset;
 pub mod digest;
 pub mod group;
 pub mod ids;
@@ -23,9 +21,11 @@ pub mod logprob_space;
 pub mod metrics;
 pub mod objective;
 pub mod prefix_tree;
+pub mod prepare;
 pub mod prompt_order;
 pub mod random;
+pub mod report;
 pub mod selection;
 pub mod snapshot;
-pub mod report;
 pub mod spelling;
+pub mod synthetic;

@@ -151,7 +151,7 @@ impl PrefixTree {
         let (mut first_edge, mut edge_token) = (vec![], vec![]);
         let (mut leaf_node, mut leaf_first_item, mut leaf_item) = (vec![], vec![0], Vec::with_capacity(paths.len()));
         let mut item_leaf = vec![0; paths.len()];
-        let mut level: Vec<std::ops::Range<usize>> = vec![0..order.len()];
+        let mut level: Vec<std::ops::Range<usize>> = std::iter::once(0..order.len()).collect();
         let mut depth = 0;
         let mut num_nodes: u64 = 0;
         while !level.is_empty() {

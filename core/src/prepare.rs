@@ -1,11 +1,17 @@
 //! `riser prepare`: from a source of interactions to a data folder.
 
+mod error;
+mod options;
+
+pub use error::PrepareError;
+pub use options::{PrepareOptions, PromptOptions, PromptSource, Source, TemplateOptions, TokenizerOptions};
+
 use crate::{
-    data_folder::{Contents, DataFolder, DataFolderError, PromptRow, SourceFile, TOKENIZER, TOKENIZER_CONFIG},
+    data_folder::{Contents, DataFolder, PromptRow, SourceFile, TOKENIZER, TOKENIZER_CONFIG},
     dataset::{
-        BadRecords, Dataset, DatasetError, Dropped, Split,
+        Dataset, Dropped, Row, Split,
         d3::{self, D3Options},
-        interactions::{self, InteractionOptions, Log},
+        interactions::{self, Log},
         split,
     },
     ids::{ItemIndex, RowId},
@@ -13,186 +19,14 @@ use crate::{
     prefix_tree::{BuildError, PrefixTree},
     random::Seed,
     report::{IdealReport, PromptReport, Report},
-    spelling::{BpeSettings, Speller, SpellingError, Template, tokenizer_config_json, train_bpe},
-    synthetic::{self, WorldError, WorldOptions},
+    spelling::{Speller, tokenizer_config_json, train_bpe},
+    synthetic,
 };
 use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
 };
-
-/// Everything that decides what a data folder holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PrepareOptions {
-    /// What is read.
-    pub source: Source,
-    /// Most items of a history; the newest are kept.
-    #[serde(default = "default_history_length")]
-    pub history_length: usize,
-    /// What happens to records that cannot be used.
-    #[serde(default)]
-    pub bad_records: BadRecords,
-    /// How titles are cut into tokens.
-    #[serde(default)]
-    pub tokenizer: TokenizerOptions,
-    /// How prompts and items are written.
-    #[serde(default)]
-    pub template: TemplateOptions,
-    /// Where the prompts of the reinforcement stage come from.
-    #[serde(default)]
-    pub prompts: PromptOptions,
-    /// Seed of the draws.
-    #[serde(default = "default_seed")]
-    pub seed: Seed,
-}
-
-fn default_history_length() -> usize {
-    10
-}
-
-fn default_seed() -> Seed {
-    Seed(42)
-}
-
-impl PrepareOptions {
-    /// The default options for a source.
-    pub fn new(source: Source) -> Self {
-        Self {
-            source,
-            history_length: default_history_length(),
-            bad_records: BadRecords::default(),
-            tokenizer: TokenizerOptions::default(),
-            template: TemplateOptions::default(),
-            prompts: PromptOptions::default(),
-            seed: default_seed(),
-        }
-    }
-}
-
-/// What is read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// A folder of the D3 family, already split.
-    D3(D3Options),
-    /// A log of interactions and an item list.
-    Interactions(InteractionOptions),
-    /// A generated world.
-    Synthetic(WorldOptions),
-}
-
-/// How titles are cut into tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenizerOptions {
-    /// A byte-level BPE tokenizer trained on the titles, for models that start from scratch.
-    Train(BpeSettings),
-    /// The `tokenizer.json` of a Hugging Face model folder.
-    Folder(PathBuf),
-}
-
-impl Default for TokenizerOptions {
-    fn default() -> Self {
-        Self::Train(BpeSettings::default())
-    }
-}
-
-/// How prompts and items are written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TemplateOptions {
-    /// [`Template::tokens`].
-    #[default]
-    Tokens,
-    /// [`Template::d3`].
-    D3,
-    /// One written out.
-    Custom(Template),
-}
-
-impl TemplateOptions {
-    fn template(&self) -> Template {
-        match self {
-            Self::Tokens => Template::tokens(),
-            Self::D3 => Template::d3(),
-            Self::Custom(template) => template.clone(),
-        }
-    }
-}
-
-/// Where the prompts of the reinforcement stage come from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PromptOptions {
-    /// `valid`: the valid rows, split in two by a seeded draw. `train`: the train rows, watched on the valid rows.
-    pub source: PromptSource,
-    /// Share of the valid rows to watch, for [`PromptSource::Valid`].
-    pub watch_share: f64,
-}
-
-impl Default for PromptOptions {
-    fn default() -> Self {
-        Self { source: PromptSource::Valid, watch_share: 0.25 }
-    }
-}
-
-/// The split that prompts come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PromptSource {
-    /// Rows the supervised stage has not learned from.
-    Valid,
-    /// Rows the supervised stage has learned from.
-    Train,
-}
-
-/// Why a preparation ended.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// The source.
-    #[error(transparent)]
-    Dataset(#[from] DatasetError),
-    /// The generated world.
-    #[error(transparent)]
-    World(#[from] WorldError),
-    /// The tokenizer or the template.
-    #[error(transparent)]
-    Spelling(#[from] SpellingError),
-    /// An item that cannot be spelled.
-    #[error("item `{id}`: {source}")]
-    Item {
-        /// Its id.
-        id: String,
-        /// Why.
-        source: SpellingError,
-    },
-    /// The catalog cannot be a prefix tree.
-    #[error("item `{id}`: {source}")]
-    Tree {
-        /// Id of the first item concerned.
-        id: String,
-        /// Why.
-        source: BuildError,
-    },
-    /// The output folder.
-    #[error(transparent)]
-    Folder(#[from] DataFolderError),
-    /// A share outside 0 to 1.
-    #[error("`prompts.watch_share` must be at least 0 and less than 1, got {value}")]
-    WatchShare {
-        /// Its value.
-        value: f64,
-    },
-    /// No rows to draw prompts from.
-    #[error("there are no prompts: the {} split is empty", .split.name())]
-    NoPrompts {
-        /// The split.
-        split: Split,
-    },
-}
 
 /// A part of a preparation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +68,7 @@ pub fn prepare(
     progress: &mut dyn FnMut(ProgressEvent),
 ) -> Result<DataFolder, PrepareError> {
     let mut begin = |stage| progress(ProgressEvent { stage, done: 0, total: 1 });
-    check(options)?;
+    options.check()?;
     begin(Stage::Read);
     let Loaded { dataset, dropped, ideal, sources } = load(options)?;
     let (rl_train, rl_valid) = draw_prompts(&dataset, &options.prompts, options.seed)?;
@@ -247,11 +81,9 @@ pub fn prepare(
     let tree = build_tree(&item_tokens, &dataset)?;
 
     begin(Stage::Measure);
-    let source = match options.prompts.source {
-        PromptSource::Valid => Split::Valid,
-        PromptSource::Train => Split::Train,
-    };
-    let prompts = PromptReport { source, rl_train: rl_train.len() as u64, rl_valid: rl_valid.len() as u64 };
+    let source = options.prompts.source;
+    let prompts =
+        PromptReport { source: source.split(), rl_train: rl_train.len() as u64, rl_valid: rl_valid.len() as u64 };
     let ideal = ideal.map(|ranks| ideal_of_test(&dataset, &ranks));
     let report = Report::measure(&dataset, &tree, options.history_length, prompts, dropped, ideal);
 
@@ -271,25 +103,6 @@ pub fn prepare(
     DataFolder::write(output, contents)?;
     begin(Stage::Verify);
     Ok(DataFolder::open(output)?)
-}
-
-fn check(options: &PrepareOptions) -> Result<(), PrepareError> {
-    if options.history_length == 0 {
-        return Err(DatasetError::TooSmall { name: "history_length", minimum: 1, value: 0 }.into());
-    }
-    if !(0.0..1.0).contains(&options.prompts.watch_share) {
-        return Err(PrepareError::WatchShare { value: options.prompts.watch_share });
-    }
-    match &options.source {
-        Source::D3(_) => {}
-        Source::Interactions(source) => source.split.check()?,
-        Source::Synthetic(world) => {
-            world.check()?;
-            world.split.check()?;
-        }
-    }
-    options.template.template().check().map_err(SpellingError::from)?;
-    Ok(())
 }
 
 /// What a source gave.
@@ -342,11 +155,10 @@ fn draw_prompts(
             (train, drawn)
         }
     };
-    match (train.is_empty(), options.source) {
-        (false, _) => Ok((train, valid)),
-        (true, PromptSource::Valid) => Err(PrepareError::NoPrompts { split: Split::Valid }),
-        (true, PromptSource::Train) => Err(PrepareError::NoPrompts { split: Split::Train }),
+    if train.is_empty() {
+        return Err(PrepareError::NoPrompts { split: options.source.split() });
     }
+    Ok((train, valid))
 }
 
 /// The speller and the metadata that goes with its tokenizer.
@@ -385,7 +197,9 @@ fn spell_items(
 fn build_tree(item_tokens: &[Vec<u32>], dataset: &Dataset) -> Result<PrefixTree, PrepareError> {
     PrefixTree::build(item_tokens).map_err(|source| {
         let item = match source {
-            BuildError::EmptyItem { item } | BuildError::TooLong { item, .. } | BuildError::EndsInside { item, .. } => item,
+            BuildError::EmptyItem { item } | BuildError::TooLong { item, .. } | BuildError::EndsInside { item, .. } => {
+                item
+            }
             BuildError::Empty | BuildError::TooLarge => 0,
         };
         PrepareError::Tree { id: dataset.item(ItemIndex(item)).id.clone(), source }
@@ -393,7 +207,7 @@ fn build_tree(item_tokens: &[Vec<u32>], dataset: &Dataset) -> Result<PrefixTree,
 }
 
 fn ideal_of_test(dataset: &Dataset, ranks: &HashMap<(String, i64), Rank>) -> IdealReport {
-    let rank = |row: &crate::dataset::Row| {
+    let rank = |row: &Row| {
         let key = row.user.clone().zip(row.time).expect("generated rows have user and time");
         ranks[&key]
     };

@@ -72,10 +72,15 @@ impl Selection {
             Fill::RoundRobinByCount => {
                 by_count(&mut distinct);
                 let most = distinct.first().map_or(0, |samples| samples.len());
-                (1..most).flat_map(|round| distinct.iter().filter_map(move |samples| samples.get(round)).copied()).collect()
+                (1..most)
+                    .flat_map(|round| distinct.iter().filter_map(move |samples| samples.get(round)).copied())
+                    .collect()
             }
             // A group of one has no contrast: the smallest group repeats its only item.
-            Fill::None => (0..leaves.len()).filter(|sample| !kept.contains(sample)).take(2_usize.saturating_sub(kept.len())).collect(),
+            Fill::None => (0..leaves.len())
+                .filter(|sample| !kept.contains(sample))
+                .take(2_usize.saturating_sub(kept.len()))
+                .collect(),
         };
         kept.extend(spare.into_iter().take(self.group - kept.len()));
         kept.sort_unstable();

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | takes | validated groups from ingest streams and requests for the next batch from the step loop, mailbox of [`MAILBOX`] |
+//! | takes | validated groups from ingest streams and requests for the next batch from the step loop, mailbox of 64 |
 //! | waits for | all groups of the next batch |
 //! | gives | an [`Admission`] per group; a batch ordered by group id |
 

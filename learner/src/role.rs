@@ -68,14 +68,16 @@ where
     let settings = SubscriptionSettings { heartbeat: config.heartbeat, subscriber_timeout: config.subscriber_timeout };
     let service = LearnerService::new(ingest, shelf.clone(), settings, config.max_subscribers, stop.clone());
 
-    let notify = notifier::run(shelf, coordinator, config.patience);
+    // Boxed, like the server and the step loop below: as parts of this future they would make it tens of kilobytes.
+    let notify = Box::pin(notifier::run(shelf, coordinator, config.patience));
     let serve = transport::server()
         .add_service(transport::learner_server(service))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let serve = Box::pin(serve);
     let steps = Steps::new(config, tree.digest(), trainer, publisher, batches, events);
 
     let steps = async {
-        let outcome = steps.run(winding_down.clone()).await;
+        let outcome = Box::pin(steps.run(winding_down.clone())).await;
         stop.cancel();
         outcome
     };

@@ -51,6 +51,16 @@ pub enum StepError {
         /// Digest in the checkpoint.
         expected: Digest,
     },
+    /// A policy that the next batches are sampled with is not among the retained ones: the lag was raised, most likely.
+    #[error("cannot resume at version {version} with lag {lag}: policy version {missing} was not retained")]
+    NotRetained {
+        /// Version to resume at.
+        version: PolicyVersion,
+        /// Lag of the schedule.
+        lag: u32,
+        /// The version that is missing.
+        missing: u64,
+    },
     /// A checkpoint could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -108,6 +118,7 @@ impl Steps {
             self.publisher.publish(older);
         }
         self.publisher.publish(snapshot);
+        self.check_retained()?;
         if self.config.evaluate_at_start && version == PolicyVersion(0) {
             self.evaluate().await?;
         }
@@ -138,6 +149,16 @@ impl Steps {
                 Err(StepError::Resumed { version: self.version, got: snapshot.digest(), expected })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Without every retained version, workers would wait for one that never comes.
+    fn check_retained(&self) -> Result<(), StepError> {
+        let (version, lockstep, shelf) = (self.version, self.config.lockstep, self.publisher.shelf());
+        let here = |version: &u64| shelf.iter().any(|snapshot| snapshot.version().0 == *version);
+        match lockstep.retained(version).find(|version| !here(version)) {
+            Some(missing) => Err(StepError::NotRetained { version, lag: lockstep.lag, missing }),
+            None => Ok(()),
         }
     }
 

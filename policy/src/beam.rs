@@ -147,7 +147,11 @@ impl<'c> Search<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{parameters::Parameters, search::top_k, testing::{tiny_catalog, tiny_shape}};
+    use crate::{
+        parameters::Parameters,
+        search::top_k,
+        testing::{tiny_catalog, tiny_shape},
+    };
     use candle_core::Device;
     use riser_core::random::Seed;
 

@@ -1,7 +1,7 @@
 //! Keys and values of rows that were computed before, so that a descent only computes its new rows.
 
 use crate::shape::Shape;
-use candle_core::{Device, DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 /// The key-value cache of one batch of descents. Rows are numbered in the order they were appended, over all trees.
 pub(crate) struct Cache {

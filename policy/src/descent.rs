@@ -194,7 +194,12 @@ impl<'m> Descent<'m> {
         for (i, &node) in run[..fed].iter().enumerate() {
             let row = (self.cache.len() + batch.tokens.len()) as u32;
             path.push(row);
-            batch.push(self.catalog.token_into(node).expect("a visited node is not the root"), position, &path, visit.tree);
+            batch.push(
+                self.catalog.token_into(node).expect("a visited node is not the root"),
+                position,
+                &path,
+                visit.tree,
+            );
             position += 1;
             if every_token_counts || i + 1 == run.len() {
                 batch.kept_rows.push(batch.tokens.len() as u32 - 1);

@@ -22,7 +22,8 @@ pub fn item_logprobs(
     temperature: f64,
 ) -> Result<Vec<f32>> {
     let of_item = |item: usize| {
-        let tokens = token_logprobs(model, catalog, prompt, catalog.leaf_of(ItemIndex(item as u32)), space, temperature)?;
+        let tokens =
+            token_logprobs(model, catalog, prompt, catalog.leaf_of(ItemIndex(item as u32)), space, temperature)?;
         Ok(tokens.iter().sum())
     };
     (0..catalog.num_items()).map(of_item).collect()

@@ -189,12 +189,8 @@ impl<'c> ForestBuilder<'c> {
             is_causal: false,
             paths: kept_paths,
         }]);
-        let of_trunk = Segment {
-            rows: trunk.clone(),
-            keys: trunk.clone(),
-            is_causal: true,
-            paths: vec![0..0; trunk.len()],
-        };
+        let of_trunk =
+            Segment { rows: trunk.clone(), keys: trunk.clone(), is_causal: true, paths: vec![0..0; trunk.len()] };
         let of_branches = Segment { rows: trunk.end..self.tokens.len(), keys: trunk, is_causal: false, paths };
         self.all.trees.push(vec![of_trunk, of_branches]);
     }

@@ -6,6 +6,7 @@
 //! and is the oracle that the fused form is tested against, values and gradients. (candle's own fused RmsNorm,
 //! softmax_last_dim, rope and sdpa silently have no backward pass, so neither form uses them.)
 
+pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod linear;
 pub(crate) mod matrix;

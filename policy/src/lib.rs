@@ -23,8 +23,8 @@ pub mod schedule;
 pub mod search;
 pub mod sft;
 pub mod shape;
-pub mod training;
 #[cfg(test)]
 mod testing;
+pub mod training;
 
 pub use candle_core::{Device, Error as TensorError};

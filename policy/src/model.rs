@@ -106,8 +106,7 @@ impl Model {
     /// With a cache, keys and values are appended to it and rows may see everything in it.
     pub(crate) fn hidden(&self, rows: &Rows, mut cache: Option<&mut Cache>) -> Result<Tensor> {
         let device = self.embed_tokens.device();
-        let theta = self.shape.rope_theta;
-        let rotation = Rotation::new(&rows.positions, self.shape.head_dim(), theta);
+        let rotation = Rotation::new(&rows.positions, &self.shape);
         let tokens = Tensor::new(rows.tokens.as_slice(), device)?;
         let mut x_th = self.embed_tokens.index_select(&tokens, 0)?;
         for (index, layer) in self.layers.iter().enumerate() {
@@ -124,7 +123,7 @@ impl Model {
                 Some(kept) => {
                     let index = Tensor::new(kept.rows.as_slice(), device)?;
                     let positions: Vec<u32> = kept.rows.iter().map(|&row| rows.positions[row as usize]).collect();
-                    let rotation = Rotation::new(&positions, self.shape.head_dim(), theta);
+                    let rotation = Rotation::new(&positions, &self.shape);
                     (x_th.index_select(&index, 0)?, normed_th.index_select(&index, 0)?, rotation, &kept.visible)
                 }
                 None => (x_th, normed_th, rotation.clone(), &rows.visible),
@@ -163,5 +162,57 @@ impl Model {
         let gate_ti = linear(self.kernels, x_th, &layer.gate_proj, None)?;
         let up_ti = linear(self.kernels, x_th, &layer.up_proj, None)?;
         linear(self.kernels, &swiglu(self.kernels, &gate_ti, &up_ti)?, &layer.down_proj, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{parameters::Parameters, testing::tiny_shape};
+    use candle_core::{DType, Device};
+    use candle_transformers::models::qwen2;
+    use riser_core::random::Seed;
+
+    /// The same weights in candle-transformers' inference-only Qwen2.
+    fn peer(parameters: &Parameters) -> qwen2::ModelForCausalLM {
+        let shape = parameters.shape();
+        let config = qwen2::Config {
+            vocab_size: shape.vocab_size,
+            hidden_size: shape.hidden_size,
+            intermediate_size: shape.intermediate_size,
+            num_hidden_layers: shape.num_hidden_layers,
+            num_attention_heads: shape.num_attention_heads,
+            num_key_value_heads: shape.num_key_value_heads,
+            max_position_embeddings: shape.max_position_embeddings,
+            sliding_window: shape.max_position_embeddings,
+            max_window_layers: shape.num_hidden_layers,
+            tie_word_embeddings: shape.tie_word_embeddings,
+            rope_theta: shape.rope_theta,
+            rms_norm_eps: shape.rms_norm_eps,
+            use_sliding_window: false,
+            hidden_act: candle_nn::Activation::Silu,
+        };
+        let weights = parameters.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        let builder = candle_nn::VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu);
+        qwen2::ModelForCausalLM::new(&config, builder).unwrap()
+    }
+
+    #[test]
+    fn logits_equal_those_of_candle_transformers_in_both_forms() {
+        for tied in [true, false] {
+            let shape = Shape { tie_word_embeddings: tied, ..tiny_shape() };
+            let parameters = Parameters::initialise(&shape, Seed(4), &Device::Cpu).unwrap();
+            let sequence: Vec<u32> = vec![1, 9, 4, 17, 3, 3, 22];
+            let input = Tensor::new(sequence.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+            let expected =
+                peer(&parameters).forward(&input, 0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            for kernels in [Kernels::Fused, Kernels::Composed] {
+                let model = parameters.inference_model().unwrap().with_kernels(kernels);
+                let logits = model.logits(std::slice::from_ref(&sequence)).unwrap().to_vec2::<f32>().unwrap();
+                for (got, expected) in logits[sequence.len() - 1].iter().zip(&expected) {
+                    assert!((got - expected).abs() < 1e-4, "{got} instead of {expected}");
+                }
+            }
+        }
     }
 }

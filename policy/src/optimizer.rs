@@ -7,6 +7,7 @@
 
 use crate::{
     checkpoint::{CheckpointError, read_tensors, write_tensors},
+    kernels::{Kernels, adamw},
     parameters::Parameters,
 };
 use candle_core::{Result, Tensor, backprop::GradStore};
@@ -77,7 +78,8 @@ impl AdamW {
     /// # Errors
     /// Whatever candle reports.
     pub fn new(parameters: &Parameters, settings: AdamWSettings) -> Result<Self> {
-        let zeros = |(name, var): (&String, &candle_core::Var)| Ok((name.clone(), (var.zeros_like()?, var.zeros_like()?)));
+        let zeros =
+            |(name, var): (&String, &candle_core::Var)| Ok((name.clone(), (var.zeros_like()?, var.zeros_like()?)));
         Ok(Self { settings, step: 0, moments: parameters.vars().iter().map(zeros).collect::<Result<_>>()? })
     }
 
@@ -93,25 +95,34 @@ impl AdamW {
     pub fn update(&mut self, parameters: &Parameters, gradients: &Gradients, learning_rate: f64) -> Result<f64> {
         let norm = gradients.norm()?;
         if !norm.is_finite() {
-            candle_core::bail!("the gradient norm is {norm} at optimizer step {}: training has diverged", self.step + 1);
+            candle_core::bail!(
+                "the gradient norm is {norm} at optimizer step {}: training has diverged",
+                self.step + 1
+            );
         }
         self.step += 1;
         // As torch.nn.utils.clip_grad_norm_.
         let scale = self.settings.clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
         let (b1, b2) = self.settings.betas;
         let correction = |beta: f64| 1.0 - beta.powf(self.step as f64);
+        let rule = adamw::Rule {
+            scale: scale as f32,
+            betas: (b1 as f32, b2 as f32),
+            rate: (learning_rate / correction(b1)) as f32,
+            root_correction: correction(b2) as f32,
+            eps: self.settings.eps as f32,
+            kept: (1.0 - learning_rate * self.settings.weight_decay) as f32,
+        };
         for (name, var) in parameters.vars() {
             let (m, v) = self.moments.get_mut(name).expect("moments were made for every parameter");
             let Some(grad) = gradients.get(name) else {
                 candle_core::bail!("parameter `{name}` has no gradient");
             };
-            let grad = (grad * scale)?;
-            *m = ((&*m * b1)? + (&grad * (1.0 - b1))?)?;
-            *v = ((&*v * b2)? + (grad.sqr()? * (1.0 - b2))?)?;
-            let denominator = ((&*v / correction(b2))?.sqrt()? + self.settings.eps)?;
-            let update = ((&*m / denominator)? * (learning_rate / correction(b1)))?;
-            let kept = (var.as_tensor().detach() * (1.0 - learning_rate * self.settings.weight_decay))?;
-            var.set(&(kept - update)?)?;
+            let weight = var.as_tensor().detach();
+            let (weight, new_m, new_v) =
+                adamw::update(Kernels::for_device(parameters.device()), &weight, grad, m, v, rule)?;
+            var.set(&weight)?;
+            (*m, *v) = (new_m, new_v);
         }
         Ok(norm)
     }
@@ -123,9 +134,10 @@ impl AdamW {
     pub fn save(&self, path: &Path) -> std::result::Result<(), CheckpointError> {
         let step = Tensor::new(&[self.step as i64], &candle_core::Device::Cpu);
         let step = step.map_err(|error| CheckpointError::Content { path: path.to_owned(), what: error.to_string() })?;
-        let moments = self.moments.iter().flat_map(|(name, (m, v))| {
-            [(format!("m.{name}"), m.clone()), (format!("v.{name}"), v.clone())]
-        });
+        let moments = self
+            .moments
+            .iter()
+            .flat_map(|(name, (m, v))| [(format!("m.{name}"), m.clone()), (format!("v.{name}"), v.clone())]);
         write_tensors(path, moments.chain([("step".to_owned(), step)]))
     }
 
@@ -215,7 +227,8 @@ mod tests {
             for step in 0..4 {
                 if restart && step == 2 {
                     optimizer.save(&folder.path().join("optimizer.safetensors")).unwrap();
-                    optimizer = AdamW::load(&folder.path().join("optimizer.safetensors"), &parameters, settings).unwrap();
+                    optimizer =
+                        AdamW::load(&folder.path().join("optimizer.safetensors"), &parameters, settings).unwrap();
                 }
                 let gradients = parameters.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().detach()));
                 optimizer.update(&parameters, &Gradients(gradients.collect()), 0.01).unwrap();

@@ -27,7 +27,10 @@ pub(crate) struct Kept {
 
 impl Rows {
     /// Whole prompts behind `offset` cached rows, of which only the last row's state is wanted.
-    pub(crate) fn prompts<'p>(prompts: impl IntoIterator<Item = &'p [u32]>, offset: usize) -> (Self, Vec<Range<usize>>) {
+    pub(crate) fn prompts<'p>(
+        prompts: impl IntoIterator<Item = &'p [u32]>,
+        offset: usize,
+    ) -> (Self, Vec<Range<usize>>) {
         let (mut tokens, mut positions, mut kept_rows, mut trunks) = (vec![], vec![], vec![], vec![]);
         let (mut all, mut kept) = (Visibility::default(), Visibility::default());
         for (tree, prompt) in prompts.into_iter().enumerate() {

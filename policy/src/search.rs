@@ -140,7 +140,11 @@ impl<'c> Search<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{exact::item_logprobs, parameters::Parameters, testing::{tiny_catalog, tiny_shape}};
+    use crate::{
+        exact::item_logprobs,
+        parameters::Parameters,
+        testing::{tiny_catalog, tiny_shape},
+    };
     use candle_core::Device;
     use riser_core::random::Seed;
 
@@ -148,7 +152,8 @@ mod tests {
     fn the_top_k_equals_sorting_the_whole_catalog_in_both_spaces() {
         let catalog = tiny_catalog();
         for seed in 0..5 {
-            let model = Parameters::initialise(&tiny_shape(), Seed(seed), &Device::Cpu).unwrap().inference_model().unwrap();
+            let model =
+                Parameters::initialise(&tiny_shape(), Seed(seed), &Device::Cpu).unwrap().inference_model().unwrap();
             let prompts: Vec<&[u32]> = vec![&[1, 9, 4, 17], &[1, 3], &[1, 20, 21, 22, 6]];
             for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
                 for k in [1, 4, 20] {
@@ -156,7 +161,9 @@ mod tests {
                     for (prompt, found) in prompts.iter().zip(found) {
                         let exact = item_logprobs(&model, &catalog, prompt, space, 1.0).unwrap();
                         let mut leaves: Vec<(f32, NodeId)> = (0..catalog.num_nodes() as u32)
-                            .filter_map(|node| Some((exact[catalog.items_at(NodeId(node)).first()?.0 as usize], NodeId(node))))
+                            .filter_map(|node| {
+                                Some((exact[catalog.items_at(NodeId(node)).first()?.0 as usize], NodeId(node)))
+                            })
                             .collect();
                         leaves.sort_by(|a, b| b.0.total_cmp(&a.0));
                         assert_eq!(found.len(), k.min(leaves.len()));

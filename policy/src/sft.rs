@@ -5,6 +5,7 @@
 //! ```
 //! In catalog space this is the loss of MSL (method 4). The prompt carries no loss.
 
+use crate::kernels::score::Law;
 use crate::{
     checkpoint::{self, CheckpointError},
     forest::{Forest, ForestBuilder, ItemEdges},
@@ -14,9 +15,10 @@ use crate::{
     schedule::Schedule,
     training::{Training, score},
 };
-use crate::kernels::score::Law;
 use candle_core::{Device, Result};
-use riser_core::{batch_order::BatchOrder, ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree, random::Seed};
+use riser_core::{
+    batch_order::BatchOrder, ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree, random::Seed,
+};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -115,10 +117,8 @@ impl<'d> Sft<'d> {
     ) -> std::result::Result<Self, CheckpointError> {
         let parameters = checkpoint::load(folder, device)?;
         let optimizer = AdamW::load(&folder.join(OPTIMIZER_FILE), &parameters, settings.optimizer)?;
-        let content = |error: candle_core::Error| CheckpointError::Content {
-            path: folder.to_owned(),
-            what: error.to_string(),
-        };
+        let content =
+            |error: candle_core::Error| CheckpointError::Content { path: folder.to_owned(), what: error.to_string() };
         let training = Training::resume(parameters, optimizer).map_err(content)?;
         Ok(Self { order: order(catalog, examples, &settings), catalog, examples, settings, training })
     }
@@ -153,8 +153,7 @@ impl<'d> Sft<'d> {
     /// Whatever candle reports; a gradient that is not finite.
     pub fn step(&mut self) -> Result<SftReport> {
         let step = self.step_count();
-        let rows: Vec<&SftExample> =
-            self.order.batch(step).iter().map(|&row| &self.examples[row as usize]).collect();
+        let rows: Vec<&SftExample> = self.order.batch(step).iter().map(|&row| &self.examples[row as usize]).collect();
         let lengths = |example: &&SftExample| self.catalog.nodes_to(example.target).len() - 1;
         let denominator = match self.settings.normalise {
             Normalise::Token => rows.iter().map(lengths).sum::<usize>(),
@@ -259,10 +258,8 @@ mod tests {
 
     fn examples(catalog: &PrefixTree) -> Vec<SftExample> {
         // The last prompt token decides the item: learnable.
-        let example = |i: u32| SftExample {
-            prompt: vec![1, 3 + i % 7, 12 + i % 10],
-            target: catalog.leaf_of(ItemIndex(i % 10)),
-        };
+        let example =
+            |i: u32| SftExample { prompt: vec![1, 3 + i % 7, 12 + i % 10], target: catalog.leaf_of(ItemIndex(i % 10)) };
         (0..40).map(example).collect()
     }
 

@@ -21,6 +21,8 @@ pub struct Shape {
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// Number format of the rotary frequencies.
+    pub rotary_precision: RotaryPrecision,
     /// Added to the mean square before the root.
     pub rms_norm_eps: f64,
     /// Whether the output head is the embedding.
@@ -31,6 +33,15 @@ pub struct Shape {
     pub bos_token_id: Option<u32>,
     /// Token that ends an item.
     pub eos_token_id: Option<u32>,
+}
+
+/// Number format that rotary frequencies pass through before angles are made of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotaryPrecision {
+    /// Full precision: what transformers uses for every checkpoint it loads, whatever the dtype of its weights.
+    F32,
+    /// Rounded to bf16: what a PyTorch module computes with after it was cast to bf16 as a whole, buffers included.
+    Bf16,
 }
 
 /// Why a `config.json` is not a model we can train.
@@ -74,9 +85,8 @@ impl Shape {
         let number = |key: &'static str| config[key].as_f64().ok_or(ShapeError::Key { key, expected: "a number" });
         // Generation settings sometimes list several end tokens; the first is the model's own.
         let token = |key: &str| config[key].as_u64().or_else(|| config[key][0].as_u64()).map(|token| token as u32);
-        let refuse = |key, value: &Value, supported| {
-            Err(ShapeError::Unsupported { key, value: value.to_string(), supported })
-        };
+        let refuse =
+            |key, value: &Value, supported| Err(ShapeError::Unsupported { key, value: value.to_string(), supported });
         if config["model_type"] != "qwen2" {
             return refuse("model_type", &config["model_type"], "\"qwen2\"");
         }
@@ -102,6 +112,7 @@ impl Shape {
             num_key_value_heads: count("num_key_value_heads")?,
             max_position_embeddings: count("max_position_embeddings")?,
             rope_theta,
+            rotary_precision: RotaryPrecision::F32,
             rms_norm_eps: number("rms_norm_eps")?,
             tie_word_embeddings: config["tie_word_embeddings"].as_bool().unwrap_or(false),
             initializer_range: config["initializer_range"].as_f64().unwrap_or(0.02),
@@ -120,9 +131,8 @@ impl Shape {
     /// # Errors
     /// [`ShapeError::Unsupported`] names the size that does not.
     pub fn check(&self) -> Result<(), ShapeError> {
-        let refuse = |key, value: usize, supported| {
-            Err(ShapeError::Unsupported { key, value: value.to_string(), supported })
-        };
+        let refuse =
+            |key, value: usize, supported| Err(ShapeError::Unsupported { key, value: value.to_string(), supported });
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) || !self.head_dim().is_multiple_of(2) {
             return refuse("hidden_size", self.hidden_size, "an even multiple of `num_attention_heads`");
         }
@@ -220,7 +230,10 @@ mod tests {
         assert_eq!(error.to_string(), "`rope_theta` is missing or not a number");
         let mut other = config();
         other["model_type"] = json!("llama");
-        assert_eq!(Shape::from_json(&other).unwrap_err().to_string(), "`model_type` is \"llama\", supported: \"qwen2\"");
+        assert_eq!(
+            Shape::from_json(&other).unwrap_err().to_string(),
+            "`model_type` is \"llama\", supported: \"qwen2\""
+        );
         let mut scaled = config();
         scaled["rope_parameters"] = json!({"rope_theta": 1e6, "rope_type": "yarn"});
         assert!(Shape::from_json(&scaled).unwrap_err().to_string().contains("yarn"));

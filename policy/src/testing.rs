@@ -1,6 +1,6 @@
 //! Small models and catalogs for the tests of this crate.
 
-use crate::shape::Shape;
+use crate::shape::{RotaryPrecision, Shape};
 use riser_core::prefix_tree::PrefixTree;
 
 /// A model small enough for brute force, with grouped key-value heads.
@@ -14,6 +14,7 @@ pub(crate) fn tiny_shape() -> Shape {
         num_key_value_heads: 2,
         max_position_embeddings: 64,
         rope_theta: 10_000.0,
+        rotary_precision: RotaryPrecision::F32,
         rms_norm_eps: 1e-6,
         tie_word_embeddings: true,
         // Large enough that predictions are far from uniform.

@@ -159,10 +159,8 @@ proptest! {
         let at = place.index(bytes.len());
         bytes[at] = byte;
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
-            if let Ok(message) = v1::RolloutGroup::decode(bytes) {
-                if let Ok(group) = RolloutGroup::try_from(message) {
-                    let _ = group.validate(&tree(), &GroupLimits::default());
-                }
+            if let Ok(Ok(group)) = v1::RolloutGroup::decode(bytes).map(RolloutGroup::try_from) {
+                let _ = group.validate(&tree(), &GroupLimits::default());
             }
         }
     }

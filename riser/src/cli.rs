@@ -135,12 +135,15 @@ pub(crate) enum ConfigAction {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  riser report runs/games-riser\n  riser report runs/quickstart")]
 pub(crate) struct Report {
     /// Run folder, or the folder of a quickstart.
     pub(crate) run: PathBuf,
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  riser export runs/games-riser models/games-riser\n\n\
+    The folder loads in Python with AutoModelForCausalLM.from_pretrained and AutoTokenizer.from_pretrained.")]
 pub(crate) struct Export {
     /// Checkpoint folder, or a run folder (its best checkpoint).
     pub(crate) checkpoint: PathBuf,

@@ -12,6 +12,7 @@ mod train;
 
 use crate::cli::{Arguments, Command, Format};
 use crate::failure::Hint;
+use crate::output;
 use anyhow::anyhow;
 use riser_core::digest::Digest;
 use std::path::Path;
@@ -45,15 +46,11 @@ fn print_stage(
     }
     match format {
         Format::Text => {
-            println!("model   {}", model.display());
-            if let Some(digest) = digest {
-                println!("digest  {digest}");
-            }
-            println!("report  {}", page.display());
+            let digest = digest.map(|digest| format!("digest  {digest}\n")).unwrap_or_default();
+            output::data(format!("model   {}\n{digest}report  {}\n", model.display(), page.display()))
         }
-        Format::Json => println!("{}", serde_json::json!({ "model": model, "digest": digest, "report": page })),
+        Format::Json => output::json(&serde_json::json!({ "model": model, "digest": digest, "report": page })),
     }
-    Ok(())
 }
 
 /// The end of a stage that was stopped by the user.

@@ -1,5 +1,6 @@
 //! How errors reach the user: what happened, then hints, then the exit status.
 
+use crate::output;
 use riser_core::config::{ConfigError, Conflict};
 use std::fmt;
 use std::process::ExitCode;
@@ -49,16 +50,24 @@ impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
 
 /// Prints the error and its hints and gives the exit status.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", message(error));
+    if error.chain().any(is_broken_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    output::note(format!("error: {}", message(error)));
     let hints = hints(error);
     if !hints.is_empty() {
-        eprintln!();
+        output::note("");
     }
     for hint in hints {
-        eprintln!("hint: {hint}");
+        output::note(format!("hint: {hint}"));
     }
     let usage = error.chain().any(|cause| cause.is::<Usage>() || cause.is::<ConfigError>());
     ExitCode::from(if usage { 2 } else { 1 })
+}
+
+/// Whether the reader of our output went away, which is its right.
+fn is_broken_pipe(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The chain of causes in one line, without repeating a cause that the message above it already contains.

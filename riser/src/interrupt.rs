@@ -1,5 +1,6 @@
 //! Ctrl-C: the first one asks the running stage to finish its step and save, the second one ends the program.
 
+use crate::output;
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ pub(crate) fn token() -> anyhow::Result<CancellationToken> {
     std::thread::spawn(move || {
         runtime.block_on(async {
             if tokio::signal::ctrl_c().await.is_ok() {
-                eprintln!("stopping: the current step is finished and saved; press Ctrl-C again to stop at once");
+                output::note("stopping: the current step is finished and saved; press Ctrl-C again to stop at once");
                 cancelled.cancel();
                 if tokio::signal::ctrl_c().await.is_ok() {
                     std::process::exit(1);

@@ -27,7 +27,10 @@ pub(crate) fn find<'a>(
     let suggestions = suggest(&wanted, items.map(|(_, _, title)| title));
     Err(Usage(format!("`{typed}` is neither a title nor an id of the catalog"))).hint(|| match suggestions.as_slice() {
         [] => "no title is similar; the prepared data folder lists all items".to_owned(),
-        titles => format!("did you mean {}?", titles.iter().map(|title| format!("\"{title}\"")).collect::<Vec<_>>().join(" or ")),
+        titles => format!(
+            "did you mean {}?",
+            titles.iter().map(|title| format!("\"{title}\"")).collect::<Vec<_>>().join(" or ")
+        ),
     })
 }
 

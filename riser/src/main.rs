@@ -4,8 +4,6 @@
 //! else to standard error; the exit status is 0 when done, 1 when the run failed, 2 when the command line or the
 //! configuration is wrong.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the program's own output")]
-
 mod cli;
 mod clock;
 mod commands;
@@ -14,6 +12,7 @@ mod interrupt;
 mod item_lookup;
 mod metrics_log;
 mod model_folder;
+mod output;
 mod progress;
 mod reinforcement;
 mod report;

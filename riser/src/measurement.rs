@@ -150,7 +150,9 @@ impl Ranking {
 
     /// The means over all rows by name, without intervals.
     pub fn means(&self, top_k: usize) -> BTreeMap<String, f64> {
-        all_metrics(top_k).filter_map(|(name, metric, cutoff)| Some((name, metric.mean(&self.ranks, cutoff)?))).collect()
+        all_metrics(top_k)
+            .filter_map(|(name, metric, cutoff)| Some((name, metric.mean(&self.ranks, cutoff)?)))
+            .collect()
     }
 }
 
@@ -201,7 +203,8 @@ mod tests {
     #[test]
     fn figures_of_new_targets_leave_out_the_repeats() {
         let summary = ranking(2).summary(10, 4, Seed(1)).unwrap();
-        let value = |figures: &[Figure], name: &str| figures.iter().find(|f| f.metric == name).unwrap().interval.estimate;
+        let value =
+            |figures: &[Figure], name: &str| figures.iter().find(|f| f.metric == name).unwrap().interval.estimate;
         assert_eq!((summary.rows, summary.rows_with_new_target), (20, 15));
         assert_eq!((value(&summary.metrics, "HR@1"), value(&summary.metrics, "HR@5")), (0.0, 0.5));
         assert_eq!(value(&summary.metrics_with_new_target, "HR@10"), 7.0 / 15.0);

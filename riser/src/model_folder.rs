@@ -49,7 +49,8 @@ pub(crate) fn save(parameters: &Parameters, speller: &Speller, folder: &Path) ->
 /// Writes the model at `from` into a new folder, weights checked on the way, tokenizer files as they are.
 pub(crate) fn export(from: &Path, to: &Path) -> anyhow::Result<()> {
     if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Usage(format!("{} exists and is not empty", to.display()))).hint(|| "choose a new folder".to_owned());
+        return Err(Usage(format!("{} exists and is not empty", to.display())))
+            .hint(|| "choose a new folder".to_owned());
     }
     let folder = locate(from)?;
     riser_policy::checkpoint::save(&load(&folder)?, to)?;

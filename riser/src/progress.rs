@@ -1,5 +1,6 @@
 //! Progress of a stage: a bar with the remaining time on a terminal, one line per step with fixed columns elsewhere.
 
+use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
@@ -27,7 +28,7 @@ impl Progress {
             ProgressBar::new(steps).with_style(style).with_prefix(title.to_owned())
         });
         if bar.is_none() {
-            eprintln!("{title}: {steps} steps");
+            output::note(format!("{title}: {steps} steps"));
         }
         Self { columns, bar, lines: 0, every: every.max(1) }
     }
@@ -39,7 +40,7 @@ impl Progress {
                 bar.set_position(steps);
                 bar.reset_eta();
             }
-            None if steps > 0 => eprintln!("resumed after step {steps}"),
+            None if steps > 0 => output::note(format!("resumed after step {steps}")),
             None => {}
         }
     }
@@ -53,18 +54,18 @@ impl Progress {
             bar.set_message(shown.join("  "));
         } else if step.is_multiple_of(self.every) {
             if self.lines.is_multiple_of(LINES_PER_HEADER) {
-                eprintln!("{}", line("step", self.columns, self.columns.iter().map(|(name, _)| *name)));
+                output::note(line("step", self.columns, self.columns.iter().map(|(name, _)| *name)));
             }
             self.lines += 1;
-            eprintln!("{}", line(&step.to_string(), self.columns, cells.iter().map(String::as_str)));
+            output::note(line(&step.to_string(), self.columns, cells.iter().map(String::as_str)));
         }
     }
 
     /// Shows a line of text between the steps.
     pub(crate) fn note(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| output::note(text)),
+            None => output::note(text),
         }
     }
 

@@ -46,7 +46,12 @@ impl Search {
     ///
     /// # Errors
     /// Whatever the model reports.
-    pub fn spellings(&self, model: &Model, data: &DataFolder, prompts: &[&[u32]]) -> Result<Vec<Vec<Ranked>>, TensorError> {
+    pub fn spellings(
+        &self,
+        model: &Model,
+        data: &DataFolder,
+        prompts: &[&[u32]],
+    ) -> Result<Vec<Vec<Ranked>>, TensorError> {
         match self.method {
             SearchMethod::Exact => search::top_k(model, data.tree(), self.space, prompts, self.top_k),
             SearchMethod::Beam => beam::beam_search(model, data.tree(), self.space, prompts, self.beam_width),
@@ -103,7 +108,8 @@ pub fn rank(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Ranking, RankingError> {
     let chunks: Vec<&[PromptRow]> = rows.chunks(ROWS_PER_CHUNK).collect();
-    let results: Vec<OnceLock<Result<Vec<Vec<Ranked>>, RankingError>>> = chunks.iter().map(|_| OnceLock::new()).collect();
+    let results: Vec<OnceLock<Result<Vec<Vec<Ranked>>, RankingError>>> =
+        chunks.iter().map(|_| OnceLock::new()).collect();
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         loop {
@@ -125,7 +131,8 @@ pub fn rank(
         for (row, list) in chunk.iter().zip(lists) {
             let row = data.row(*row);
             ranking.invalid_items += list.iter().filter(|ranked| !spelled.is_item(data, ranked.leaf)).count() as u64;
-            let mut items: Vec<ItemIndex> = ranking::items(data.tree(), &list).into_iter().map(|(item, _)| item).collect();
+            let mut items: Vec<ItemIndex> =
+                ranking::items(data.tree(), &list).into_iter().map(|(item, _)| item).collect();
             items.truncate(search.top_k);
             ranking.record(items, row.target, &row.history, row.user.as_deref());
         }

@@ -126,7 +126,11 @@ fn finished(config: &RunConfig, run: &RunFolder, checkpoint: Option<&Checkpoint>
     }
 }
 
-fn cluster_config(config: &RunConfig, run: &RunFolder, checkpoint: Option<&Checkpoint>) -> anyhow::Result<ClusterConfig> {
+fn cluster_config(
+    config: &RunConfig,
+    run: &RunFolder,
+    checkpoint: Option<&Checkpoint>,
+) -> anyhow::Result<ClusterConfig> {
     let train = &config.train;
     let groups = |count: usize| u32::try_from(count).ok().and_then(NonZeroU32::new).context("too many groups");
     let lockstep = Lockstep { groups_per_batch: groups(train.groups_per_batch)?, lag: u32::try_from(train.lag)? };
@@ -138,11 +142,8 @@ fn cluster_config(config: &RunConfig, run: &RunFolder, checkpoint: Option<&Check
     }
     learner.evaluate_every = train.evaluate_every;
     learner.evaluate_at_start = true;
-    learner.checkpoints = Some(CheckpointConfig {
-        folder: run.checkpoints(),
-        every: train.checkpoint_every,
-        keep: KEPT_CHECKPOINTS,
-    });
+    learner.checkpoints =
+        Some(CheckpointConfig { folder: run.checkpoints(), every: train.checkpoint_every, keep: KEPT_CHECKPOINTS });
     Ok(ClusterConfig {
         learner,
         worker: WorkerConfig::new(WorkerId(0)),
@@ -223,18 +224,21 @@ impl Observer {
                     None => "-".to_owned(),
                 };
                 let percent = |share: f64| format!("{:.0}%", 100.0 * share);
-                self.progress.step(report.version.0, &[
-                    cell("loss", 4),
-                    cell("mean_reward", 3),
-                    self.hit_rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.3}")),
-                    report.metrics.get("pass_share").map_or_else(|| "-".to_owned(), |share| percent(*share)),
-                    cell("unique_rate", 2),
-                    cell("item_entropy", 2),
-                    report.staleness.to_string(),
-                    format!("{groups_per_second:.1}"),
-                    percent(report.learn_seconds / seconds),
-                    percent(report.wait_seconds / seconds),
-                ]);
+                self.progress.step(
+                    report.version.0,
+                    &[
+                        cell("loss", 4),
+                        cell("mean_reward", 3),
+                        self.hit_rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.3}")),
+                        report.metrics.get("pass_share").map_or_else(|| "-".to_owned(), |share| percent(*share)),
+                        cell("unique_rate", 2),
+                        cell("item_entropy", 2),
+                        report.staleness.to_string(),
+                        format!("{groups_per_second:.1}"),
+                        percent(report.learn_seconds / seconds),
+                        percent(report.wait_seconds / seconds),
+                    ],
+                );
             }
             Event::Evaluation { version, metrics, seconds } => {
                 self.hit_rate = metrics.get("HR@10").copied();

@@ -10,7 +10,7 @@ use riser_policy::reinforce::ReinforceSettings;
 use riser_policy::rollout::RolloutSettings;
 use riser_policy::schedule::{Decay, Schedule};
 use riser_policy::sft::{Normalise, SftSettings};
-use riser_policy::shape::Shape;
+use riser_policy::shape::{RotaryPrecision, Shape};
 
 /// AdamW's constant below the root; the value of its authors.
 const ADAM_EPSILON: f64 = 1e-8;
@@ -34,6 +34,7 @@ pub fn scratch_shape(model: &ModelConfig, data: &DataFolder) -> Result<Shape, Sp
         num_key_value_heads: model.num_key_value_heads,
         max_position_embeddings: model.max_prompt_tokens + longest_item,
         rope_theta: model.rope_theta,
+        rotary_precision: RotaryPrecision::F32,
         rms_norm_eps: model.rms_norm_eps,
         tie_word_embeddings: model.tie_word_embeddings,
         initializer_range: INITIALIZER_RANGE,

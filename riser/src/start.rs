@@ -37,5 +37,6 @@ pub(crate) fn fitting(parameters: Parameters, data: &DataFolder, from: &Path) ->
         from.display(),
         data.path().display()
     );
-    Err(Usage(message)).hint(|| "prepare the data with this model's tokenizer: `riser prepare ... --tokenizer FOLDER`".to_owned())
+    Err(Usage(message))
+        .hint(|| "prepare the data with this model's tokenizer: `riser prepare ... --tokenizer FOLDER`".to_owned())
 }

@@ -21,7 +21,7 @@ use state::State;
 use std::num::NonZeroUsize;
 use tokio_util::sync::CancellationToken;
 
-const COLUMNS: &[Column] = &[("loss", 8), ("nats/item", 9), ("rate", 8), ("tok/s", 7)];
+const COLUMNS: &[Column] = &[("loss", 8), ("nats/item", 9), ("lr", 8), ("tok/s", 7)];
 
 /// Items ranked at a validation.
 const TOP_K: usize = 20;
@@ -40,10 +40,8 @@ pub(crate) fn run(
     let steps = sft_settings.schedule.total_steps;
     let (mut state, folder) = State::latest(&run.checkpoints())?;
     let mut sft = match &folder {
-        Some(folder) => {
-            Sft::resume(folder, &riser_policy::Device::Cpu, data.tree(), &examples, sft_settings)
-                .with_context(|| format!("cannot resume from {}", folder.display()))?
-        }
+        Some(folder) => Sft::resume(folder, &riser_policy::Device::Cpu, data.tree(), &examples, sft_settings)
+            .with_context(|| format!("cannot resume from {}", folder.display()))?,
         None => Sft::new(start::policy(config, data)?, data.tree(), &examples, sft_settings)?,
     };
     let validation = Validation::new(config, data)?;
@@ -61,19 +59,26 @@ pub(crate) fn run(
         let report = sft.step().with_context(|| format!("supervised step {} failed", state.step + 1))?;
         state.step = report.step;
         let tokens_per_second = report.tokens as f64 / watch.seconds();
-        log.append(Kind::Step, state.step, &json!({
-            "loss": report.loss,
-            "nats_per_item": report.nats_per_item,
-            "learning_rate": report.learning_rate,
-            "gradient_norm": report.gradient_norm,
-            "tokens_per_second": tokens_per_second,
-        }))?;
-        progress.step(state.step, &[
-            format!("{:.4}", report.loss),
-            format!("{:.3}", report.nats_per_item),
-            format!("{:.1e}", report.learning_rate),
-            format!("{tokens_per_second:.0}"),
-        ]);
+        log.append(
+            Kind::Step,
+            state.step,
+            &json!({
+                "loss": report.loss,
+                "nats_per_item": report.nats_per_item,
+                "learning_rate": report.learning_rate,
+                "gradient_norm": report.gradient_norm,
+                "tokens_per_second": tokens_per_second,
+            }),
+        )?;
+        progress.step(
+            state.step,
+            &[
+                format!("{:.4}", report.loss),
+                format!("{:.3}", report.nats_per_item),
+                format!("{:.1e}", report.learning_rate),
+                format!("{tokens_per_second:.0}"),
+            ],
+        );
         if state.step.is_multiple_of(config.sft.validate_every) || state.step == steps {
             let (loss, metrics) = validation.measure(&sft, data)?;
             let is_best = state.judge(loss);
@@ -122,7 +127,11 @@ impl Validation {
     }
 
     /// Nats per item, and the ranking metrics.
-    fn measure(&self, sft: &Sft<'_>, data: &DataFolder) -> anyhow::Result<(f64, std::collections::BTreeMap<String, f64>)> {
+    fn measure(
+        &self,
+        sft: &Sft<'_>,
+        data: &DataFolder,
+    ) -> anyhow::Result<(f64, std::collections::BTreeMap<String, f64>)> {
         let loss = nats_per_item(sft.model(), data.tree(), self.search.space, &self.examples, self.micro_batch_tokens)?;
         let ranking = ranking::rank(sft.model(), data, &self.rows, self.search, &|_| ())?;
         Ok((loss, ranking.means(TOP_K)))

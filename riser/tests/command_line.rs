@@ -1,5 +1,7 @@
 //! What a person at a terminal sees: exit status, standard output and standard error of the built program.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
 use std::path::Path;
 use std::process::Command;
 

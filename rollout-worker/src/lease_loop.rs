@@ -37,7 +37,7 @@ pub struct Summary {
     pub leases: u64,
     /// Groups delivered.
     pub groups: u64,
-    /// Leases given back because their batch had been trained meanwhile.
+    /// Leases dropped because their batch had been trained meanwhile.
     pub overtaken: u64,
 }
 
@@ -96,19 +96,24 @@ impl LeaseLoop {
             delivered = self.deliver(&lease) => delivered,
             never = keep_alive => match never {},
         };
-        let outcome = match &delivered {
-            Ok(true) => LeaseOutcome::Done,
-            // Someone else can try at once instead of waiting for the lease to expire.
-            Ok(false) | Err(_) => LeaseOutcome::Released,
-        };
-        let ended = self.end(&lease, outcome).await;
-        if delivered? {
-            summary.leases += 1;
-            summary.groups += lease.requests.len() as u64;
-        } else {
-            summary.overtaken += 1;
+        match delivered {
+            Ok(true) => {
+                self.end(&lease, LeaseOutcome::Done).await?;
+                summary.leases += 1;
+                summary.groups += lease.requests.len() as u64;
+            }
+            // Its batch has been trained on, as the coordinator is about to hear. Giving the lease back would only bring it
+            // here again.
+            Ok(false) => summary.overtaken += 1,
+            Err(error) => {
+                // Someone else can try at once instead of waiting for the lease to expire.
+                if let Err(unheard) = self.end(&lease, LeaseOutcome::Released).await {
+                    tracing::info!(worker, error = %unheard, "lease could not be given back");
+                }
+                return Err(error);
+            }
         }
-        ended
+        Ok(())
     }
 
     /// Samples and submits; false if the lease was overtaken before it could be sampled.
@@ -173,7 +178,7 @@ impl LeaseLoop {
         };
         let reply = self.config.patience.retry(call).await.map_err(WorkerError::Coordinator)?;
         if !reply.held {
-            tracing::info!(worker = self.config.id.0, lease = lease.id.0, epoch = lease.epoch.0, "lease was lost");
+            tracing::debug!(worker = self.config.id.0, lease = lease.id.0, epoch = lease.epoch.0, "lease was over");
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<Summary, WorkerError> {
     let mut summary = Summary::default();
-    let work = work(config, coordinator, learner, samplers, &mut summary);
+    let work = Box::pin(work(config, coordinator, learner, samplers, &mut summary));
     shutdown.run_until_cancelled(work).await.unwrap_or(Ok(()))?;
     tracing::info!(worker = config.id.0, leases = summary.leases, groups = summary.groups, "worker stopped");
     Ok(summary)

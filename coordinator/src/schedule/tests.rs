@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use riser_core::ids::GroupId;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_secs(35);

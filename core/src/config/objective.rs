@@ -63,17 +63,20 @@ fn switches_of(
 
 impl Serialize for ObjectiveSection {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::Error;
+        use serde::ser::{Error, SerializeMap};
         let table = |config: &ObjectiveConfig| toml::Table::try_from(config).map_err(S::Error::custom);
-        let switches = table(&self.switches)?;
-        let mut written = toml::Table::new();
-        written.insert("preset".to_owned(), toml::Value::try_from(self.preset).map_err(S::Error::custom)?);
-        written.insert("space".to_owned(), toml::Value::try_from(self.space).map_err(S::Error::custom)?);
-        for key in table(&self.preset.config(self.space))?.keys().filter(|key| !switches.contains_key(*key)) {
-            written.insert(key.clone(), OFF.into());
+        let (preset, switches) = (table(&self.preset.config(self.space))?, table(&self.switches)?);
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("preset", &self.preset)?;
+        map.serialize_entry("space", &self.space)?;
+        for key in preset.keys().filter(|key| !switches.contains_key(*key)) {
+            map.serialize_entry(key, OFF)?;
         }
-        written.extend(switches);
-        written.serialize(serializer)
+        let (tables, plain): (Vec<_>, Vec<_>) = switches.iter().partition(|(_, value)| value.is_table());
+        for (key, value) in plain.into_iter().chain(tables) {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
     }
 }
 

@@ -8,8 +8,8 @@ use crate::{
 use arrow_array::{
     Array, ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, UInt32Array,
     builder::{ListBuilder, UInt32Builder},
-    types::UInt32Type,
     cast::AsArray,
+    types::UInt32Type,
 };
 use arrow_schema::{ArrowError, DataType, Field};
 use parquet::{
@@ -44,7 +44,11 @@ pub(super) fn write_rows(rows: &[Row]) -> Encoded {
 
 pub(super) fn write_prompts(prompts: &[PromptRow]) -> Encoded {
     encode(vec![
-        ("split", Arc::new(StringArray::from_iter_values(prompts.iter().map(|(split, _)| split.name()))) as ArrayRef, false),
+        (
+            "split",
+            Arc::new(StringArray::from_iter_values(prompts.iter().map(|(split, _)| split.name()))) as ArrayRef,
+            false,
+        ),
         ("row", Arc::new(UInt32Array::from_iter_values(prompts.iter().map(|(_, row)| row.0))), false),
     ])
 }
@@ -124,7 +128,8 @@ pub(super) fn read_items(path: &Path) -> Result<Vec<Item>, DataFolderError> {
 
 pub(super) fn read_rows(path: &Path) -> Result<Vec<Row>, DataFolderError> {
     let list = DataType::List(Arc::new(Field::new_list_field(DataType::UInt32, false)));
-    let columns = [("user", DataType::Utf8), ("history", list), ("target", DataType::UInt32), ("time", DataType::Int64)];
+    let columns =
+        [("user", DataType::Utf8), ("history", list), ("target", DataType::UInt32), ("time", DataType::Int64)];
     let mut next = 0..;
     Table::read(path)?.collect(&columns, |columns, at| {
         let user = columns[0].as_string::<i32>();
@@ -147,7 +152,9 @@ pub(super) fn read_prompts(path: &Path, dataset: &Dataset) -> Result<Vec<PromptR
         let split = Split::ALL.into_iter().find(|split| split.name() == name);
         match split.filter(|&split| (row as usize) < dataset.rows(split).len()) {
             Some(split) => Ok((split, RowId(row))),
-            None => Err(DataFolderError::content(path, format!("prompt {at}: there is no row {row} in split `{name}`"))),
+            None => {
+                Err(DataFolderError::content(path, format!("prompt {at}: there is no row {row} in split `{name}`")))
+            }
         }
     })
 }

@@ -12,7 +12,7 @@ use super::{
     BadRecords, Dataset, DatasetError, Dropped, Item, Row,
     items::{ItemList, keep_or_drop, parse_time},
     python_list,
-    table::{self, Column, FileFormat, Place, Record},
+    table::{self, Column, FileFormat, Record},
 };
 use crate::ids::RowId;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub fn files(folder: &Path) -> Result<[PathBuf; 4], DatasetError> {
     let tables = [".csv", ".csv.gz"];
     Ok([
         one_file(folder, "item list", &["info"], &[".txt"])?,
-        one_file(folder, "train rows", &["train", "derived/train"], &tables)?,
+        one_file(folder, "train rows", &["train", "derived/train", "derived"], &tables)?,
         one_file(folder, "valid rows", &["valid", "derived/valid"], &tables)?,
         one_file(folder, "test rows", &["test", "derived/test"], &tables)?,
     ])
@@ -95,27 +95,27 @@ fn one_file(folder: &Path, what: &'static str, places: &[&str], endings: &[&str]
 
 fn read_items(path: &Path, bad: BadRecords) -> Result<ItemList, DatasetError> {
     let mut list = ItemList::new(path, bad);
-    for (index, line) in std::io::BufRead::lines(table::open(path)?).enumerate() {
-        let line = line.map_err(|source| table::io(path, source))?;
+    table::lines(path, |place, line| {
         let line = line.trim_end_matches('\r');
-        if line.is_empty() {
-            continue;
-        }
-        let place = Place { path: path.display().to_string(), line: index as u64 + 1 };
         // Titles may hold tabs, ids do not: split at the last one.
-        let Some((title, id)) = line.rsplit_once('\t') else {
-            return Err(DatasetError::Syntax { place, reason: "expected `title TAB id`".to_owned() });
-        };
-        list.push(place, id, without_codes(title))?;
-    }
+        match line.rsplit_once('\t') {
+            Some((title, id)) => list.push(place, id, without_codes(title)),
+            None if line.is_empty() => Ok(()),
+            None => Err(DatasetError::Syntax { place, reason: "expected `title TAB id`".to_owned() }),
+        }
+    })?;
     Ok(list)
 }
 
 /// Drops the semantic codes that MiniOneRec writes before the title: `<a_1><b_2><c_3> TAB title`.
 fn without_codes(title: &str) -> &str {
-    let is_code = |code: &str| code.split_once('_').is_some_and(|(level, index)| {
-        level.chars().all(|c| c.is_ascii_lowercase()) && !index.is_empty() && index.chars().all(|c| c.is_ascii_digit())
-    });
+    let is_code = |code: &str| {
+        code.split_once('_').is_some_and(|(level, index)| {
+            level.chars().all(|c| c.is_ascii_lowercase())
+                && !index.is_empty()
+                && index.chars().all(|c| c.is_ascii_digit())
+        })
+    };
     let are_codes = |text: &str| {
         let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
         inner.is_some_and(|inner| inner.split("><").all(is_code))
@@ -178,7 +178,8 @@ mod tests {
 
     fn folder(info: &str, train: &str, valid: &str, test: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let parts = [("info/x.txt", info), ("derived/train/x.csv", train), ("valid/x.csv", valid), ("test/x.csv", test)];
+        let parts =
+            [("info/x.txt", info), ("derived/train/x.csv", train), ("valid/x.csv", valid), ("test/x.csv", test)];
         for (name, content) in parts {
             let path = folder.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -234,7 +235,7 @@ mod tests {
         let folder = with_test_row("");
         std::fs::remove_dir_all(folder.path().join("derived")).unwrap();
         let error = read(folder.path(), 10, BadRecords::Error).unwrap_err().to_string();
-        assert!(error.ends_with("has no train rows: looked for train/*.csv, train/*.csv.gz, derived/train/*.csv, derived/train/*.csv.gz"), "{error}");
+        assert!(error.ends_with("has no train rows: looked for train/*.csv, train/*.csv.gz, derived/train/*.csv, derived/train/*.csv.gz, derived/*.csv, derived/*.csv.gz"), "{error}");
     }
 
     #[test]

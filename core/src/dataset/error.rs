@@ -55,7 +55,9 @@ pub enum DatasetError {
         names: String,
     },
     /// The format cannot be told from the name.
-    #[error("cannot tell the format of `{path}` from its name: known endings are .csv, .tsv, .jsonl, each also with .gz")]
+    #[error(
+        "cannot tell the format of `{path}` from its name: known endings are .csv, .tsv, .jsonl, each also with .gz"
+    )]
     UnknownFormat {
         /// The file.
         path: String,
@@ -177,7 +179,9 @@ pub enum DatasetError {
         kept: usize,
     },
     /// Shares that are not shares.
-    #[error("`{name}` is {value}: train_share and valid_share must be between 0 and 1 and leave something for the test split")]
+    #[error(
+        "`{name}` is {value}: train_share and valid_share must be between 0 and 1 and leave something for the test split"
+    )]
     Share {
         /// The setting.
         name: &'static str,
@@ -213,7 +217,9 @@ impl DatasetError {
     /// What the user can do about it, if there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::NoColumn { .. } => "name the columns of your file in the options, for example `user_column = \"user_id\"`",
+            Self::NoColumn { .. } => {
+                "name the columns of your file in the options, for example `user_column = \"user_id\"`"
+            }
             Self::OtherTitle { .. } => "the item list and the rows number items differently: use files of one release",
             Self::UnknownItem { .. } | Self::EmptyTitle { .. } | Self::DuplicateItem { .. } | Self::Value { .. } => {
                 "correct the line, or set `bad_records = \"drop\"` to leave such records out and count them"

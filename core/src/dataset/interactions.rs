@@ -177,7 +177,8 @@ mod tests {
     #[test]
     fn named_columns_are_found_wherever_they_stand() {
         let log = "when,stars,who,what\n5,4.5,u,b\n3.9,1,v,a\n";
-        let more = "user_column = 'who'\nitem_column = 'what'\ntime_column = 'when'\nrating_column = 'stars'\nmin_rating = 2";
+        let more =
+            "user_column = 'who'\nitem_column = 'what'\ntime_column = 'when'\nrating_column = 'stars'\nmin_rating = 2";
         let log = read_text(log, ITEMS, more, BadRecords::Error).unwrap();
         assert_eq!(log.users, ["u"]);
         assert_eq!(log.interactions, [Interaction { user: 0, item: ItemIndex(1), time: Some(5) }]);

@@ -107,10 +107,7 @@ mod tests {
     #[test]
     fn quotes_and_backslashes_inside_titles_are_kept() {
         let text = r#"['Tony Hawk\'s "Pro" [5], ed.', "it's", 'a\\b', 'caf\xe9 \u2605', '\d']"#;
-        assert_eq!(
-            parse(text).unwrap(),
-            ["Tony Hawk's \"Pro\" [5], ed.", "it's", "a\\b", "caf\u{e9} \u{2605}", "\\d"]
-        );
+        assert_eq!(parse(text).unwrap(), ["Tony Hawk's \"Pro\" [5], ed.", "it's", "a\\b", "caf\u{e9} \u{2605}", "\\d"]);
     }
 
     #[test]

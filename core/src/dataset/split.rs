@@ -48,13 +48,7 @@ pub struct SplitOptions {
 
 impl Default for SplitOptions {
     fn default() -> Self {
-        Self {
-            min_interactions: 1,
-            repeats: Repeats::Keep,
-            rule: SplitRule::Time,
-            train_share: 0.8,
-            valid_share: 0.1,
-        }
+        Self { min_interactions: 1, repeats: Repeats::Keep, rule: SplitRule::Time, train_share: 0.8, valid_share: 0.1 }
     }
 }
 

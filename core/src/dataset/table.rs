@@ -140,7 +140,8 @@ fn read_delimited(
     }
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(|error| syntax(&error, line_of(error.position())))? {
-        let values = positions.iter().map(|position| position.and_then(|at| record.get(at)).map(str::to_owned)).collect();
+        let values =
+            positions.iter().map(|position| position.and_then(|at| record.get(at)).map(str::to_owned)).collect();
         let line = line_of(record.position());
         take(Record { place: Place { path: text.clone(), line }, values })?;
     }
@@ -158,40 +159,52 @@ fn reason(error: &csv::Error) -> String {
     }
 }
 
+/// Hands every line of a file to `take`, without its line break.
+pub(super) fn lines(
+    path: &Path,
+    mut take: impl FnMut(Place, String) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    for (index, line) in open(path)?.lines().enumerate() {
+        let place = Place { path: path.display().to_string(), line: index as u64 + 1 };
+        match line {
+            Ok(line) => take(place, line)?,
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(DatasetError::Syntax { place, reason: format!("the line cannot be read: {error}") });
+            }
+            Err(error) => return Err(io(path, error)),
+        }
+    }
+    Ok(())
+}
+
 fn read_jsonl(
     path: &Path,
     columns: &[Column<'_>],
     mut take: impl FnMut(Record) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {
-    let text = path.display().to_string();
-    let mut first = true;
-    for (index, line) in open(path)?.lines().enumerate() {
-        let line = line.map_err(|source| io(path, source))?;
+    let mut is_first = true;
+    lines(path, |place, line| {
         if line.trim().is_empty() {
-            continue;
+            return Ok(());
         }
-        let place = Place { path: text.clone(), line: index as u64 + 1 };
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line)
-            .map_err(|error| DatasetError::Syntax { place: place.clone(), reason: format!("not a JSON object: {error}") })?;
-        let mut values = Vec::with_capacity(columns.len());
-        for column in columns {
-            let value = match object.get(column.name) {
-                None | Some(serde_json::Value::Null) => None,
-                Some(serde_json::Value::String(value)) => Some(value.clone()),
-                Some(value) => Some(value.to_string()),
-            };
-            // A key that lacks in later lines only is that record's own mistake, and the reader says so.
-            if column.required && first && !object.contains_key(column.name) {
-                let columns = object.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-                let column = column.name.to_owned();
-                return Err(DatasetError::NoColumn { path: place.to_string(), column, columns });
-            }
-            values.push(value);
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).map_err(|error| {
+            DatasetError::Syntax { place: place.clone(), reason: format!("not a JSON object: {error}") }
+        })?;
+        // The first line stands for the header. A key that only later lines lack is a mistake of those, and the reader says so.
+        if let Some(column) =
+            columns.iter().find(|column| is_first && column.required && !object.contains_key(column.name))
+        {
+            let columns = object.keys().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            return Err(DatasetError::NoColumn { path: place.path, column: column.name.to_owned(), columns });
         }
-        first = false;
-        take(Record { place, values })?;
-    }
-    Ok(())
+        is_first = false;
+        let value = |column: &Column<'_>| match object.get(column.name) {
+            None | Some(serde_json::Value::Null) => None,
+            Some(serde_json::Value::String(value)) => Some(value.clone()),
+            Some(value) => Some(value.to_string()),
+        };
+        take(Record { place, values: columns.iter().map(value).collect() })
+    })
 }
 
 #[cfg(test)]
@@ -199,7 +212,10 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn read_all(name: &str, content: &[u8], columns: &[Column<'_>]) -> Result<Vec<(u64, Vec<Option<String>>)>, DatasetError> {
+    /// Line and values of a record.
+    type Read = (u64, Vec<Option<String>>);
+
+    fn read_all(name: &str, content: &[u8], columns: &[Column<'_>]) -> Result<Vec<Read>, DatasetError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, content).unwrap();
@@ -224,7 +240,7 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(jsonl).unwrap();
         let packed = read_all("a.jsonl.gz", &gzip.finish().unwrap(), &wanted()).unwrap();
-        let values = |records: &[(u64, Vec<Option<String>>)]| records.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>();
+        let values = |records: &[Read]| records.iter().map(|(_, v)| v.clone()).collect::<Vec<_>>();
         assert_eq!(csv, tsv);
         assert_eq!(json, packed);
         assert_eq!(values(&csv), values(&json));

@@ -2,7 +2,8 @@
 //! `workloads`.
 
 use super::*;
-use crate::{baselines::Rule, report::SplitReport};
+use crate::{baselines::Rule, dataset::BadRecords, report::SplitReport};
+use serde::Deserialize;
 
 fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("RISER_SHARED").map(PathBuf::from);
@@ -50,6 +51,9 @@ fn the_counts_of_amazon_games_are_those_of_its_readme() {
             (6142, Some(2122), 2286, 5.45, 5, 10, 1195)
         ]
     );
+    let users: u64 = report.splits.iter().map(|split| split.starting_users).sum();
+    let rows: u64 = report.splits.iter().map(|split| split.rows).sum();
+    assert_eq!((users, rows + users), (9066, 70_483)); // every interaction but a user's first is a row
     let test = &report.splits[2];
     // 2017-11-18 and 2018-10-01 in seconds; 174 of 6142 is 2.8 %.
     assert_eq!((test.cold_targets, test.target_is_last, test.target_in_history), (390, 168, 174));
@@ -105,7 +109,8 @@ fn items_and_prompts_of_the_reference_workload_are_reproduced_token_for_token() 
     let prompts: Vec<Prompt> = workload("prompts.json");
     assert_eq!(prompts.len(), 512);
     for Prompt { prompt, target, history } in prompts {
-        let titles: Vec<&str> = history.iter().map(|&item| folder.dataset().item(ItemIndex(item)).title.as_str()).collect();
+        let titles: Vec<&str> =
+            history.iter().map(|&item| folder.dataset().item(ItemIndex(item)).title.as_str()).collect();
         assert_eq!(folder.speller().prompt_tokens(&titles, 10_000).unwrap(), prompt);
         assert!((target as usize) < catalog.items.len());
     }
@@ -115,6 +120,7 @@ fn items_and_prompts_of_the_reference_workload_are_reproduced_token_for_token() 
 fn a_tokenizer_trained_on_amazon_games_spells_like_the_one_of_the_reference_workload() {
     let Some((_output, folder)) = prepare_games(TokenizerOptions::default()) else { return };
     let catalog: Catalog = workload("items.json");
-    let same = (0..catalog.items.len()).filter(|&index| folder.item_tokens(ItemIndex(index as u32)) == catalog.items[index]);
+    let same =
+        (0..catalog.items.len()).filter(|&index| folder.item_tokens(ItemIndex(index as u32)) == catalog.items[index]);
     assert_eq!(same.count(), catalog.items.len());
 }

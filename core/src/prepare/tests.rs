@@ -1,8 +1,10 @@
 use super::*;
+use crate::{data_folder::DataFolderError, spelling::BpeSettings, synthetic::WorldOptions};
 use std::collections::HashSet;
 
 fn world() -> PrepareOptions {
-    let mut options = PrepareOptions::new(Source::Synthetic(WorldOptions { items: 100, users: 150, ..WorldOptions::default() }));
+    let mut options =
+        PrepareOptions::new(Source::Synthetic(WorldOptions { items: 100, users: 150, ..WorldOptions::default() }));
     options.tokenizer = TokenizerOptions::Train(BpeSettings { vocab_size: 400, min_frequency: 2 });
     options
 }
@@ -83,9 +85,9 @@ fn preparing_over_an_older_folder_replaces_it() {
     let fresh = tempfile::tempdir().unwrap();
     let expected = run(&world(), fresh.path()).unwrap().digest();
     assert_eq!(run(&world(), folder.path()).unwrap().digest(), expected);
-    let partial = std::fs::read_dir(folder.path()).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".partial")
-    });
+    let partial = std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().ends_with(".partial"));
     assert_eq!(partial.count(), 0);
 }
 
@@ -112,4 +114,18 @@ fn options_are_plain_toml_and_unknown_keys_are_refused() {
     assert_eq!(toml::from_str::<PrepareOptions>(&toml::to_string(&options).unwrap()).unwrap(), options);
     assert!(toml::from_str::<PrepareOptions>(&format!("{text}vocab = 3")).is_err());
     assert!(toml::from_str::<PrepareOptions>("seeds = 1\n[source.d3]\npath = 'x'").is_err());
+}
+
+#[test]
+fn the_default_world_can_be_learned_but_not_foreseen() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = PrepareOptions::new(Source::Synthetic(WorldOptions::default()));
+    let report = run(&options, folder.path()).unwrap().report().unwrap();
+    let ideal = report.ideal.unwrap().score;
+    assert!((0.5..0.75).contains(&ideal.hit_ratio[1]), "{ideal:?}");
+    for baseline in &report.baselines {
+        assert!(baseline.all.hit_ratio[1] < 0.75 * ideal.hit_ratio[1], "{baseline:?}");
+    }
+    assert!(report.prompts.rl_train >= 2000 && report.splits[2].rows >= 1500, "{:?}", report.prompts);
+    assert!(report.spelling.forced_share > 0.6 && report.spelling.decisions > 2.5, "{:?}", report.spelling);
 }

@@ -50,6 +50,7 @@ fn splits(page: &mut String, report: &Report) {
     };
     line("rows", &|split| split.rows.to_string());
     line("users", &|split| split.users.map_or_else(|| "not given".to_owned(), |users| users.to_string()));
+    line("rows with one history item: users who begin", &|split| split.starting_users.to_string());
     line("distinct targets", &|split| split.distinct_targets.to_string());
     line("history length, mean / median / max", &|split| {
         let length = &split.history_length;
@@ -116,7 +117,12 @@ fn baselines(page: &mut String, report: &Report) {
     };
     for baseline in &report.baselines {
         let counted = if baseline.with_valid { "train + valid" } else { "train" };
-        let _ = writeln!(page, "| {counted} | {} | {} |", baseline.rule.name(), cells(&baseline.all, Some(&baseline.unseen)));
+        let _ = writeln!(
+            page,
+            "| {counted} | {} | {} |",
+            baseline.rule.name(),
+            cells(&baseline.all, Some(&baseline.unseen))
+        );
     }
     if let Some(ideal) = &report.ideal {
         let _ = writeln!(page, "| generator | ideal | {} |", cells(&ideal.score, None));

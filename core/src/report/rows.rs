@@ -14,7 +14,7 @@ pub struct Summary {
     pub mean: f64,
     /// The middle value, the upper one of two.
     pub median: u64,
-    /// The smallest value that 95 % do not exceed.
+    /// The value at 95 % of the sorted list, rounded down.
     pub p95: u64,
     /// Largest value.
     pub max: u64,
@@ -29,7 +29,7 @@ impl Summary {
         Self {
             mean: values.iter().sum::<u64>() as f64 / values.len() as f64,
             median: values[values.len() / 2],
-            p95: values[(values.len() * 95).div_ceil(100) - 1],
+            p95: values[(values.len() - 1) * 95 / 100],
             max,
         }
     }
@@ -44,6 +44,8 @@ pub struct SplitReport {
     pub rows: u64,
     /// Distinct users, if the source names them.
     pub users: Option<u64>,
+    /// Rows with a history of one item: users whose first row is in this split, if all their rows are there.
+    pub starting_users: u64,
     /// Distinct targets.
     pub distinct_targets: u64,
     /// Lengths of the histories.
@@ -67,7 +69,8 @@ impl SplitReport {
     /// Measures a split; `history_length` is the greatest allowed length of a history.
     pub fn measure(dataset: &Dataset, split: Split, history_length: usize) -> Self {
         let rows = dataset.rows(split);
-        let count = |condition: &dyn Fn(&crate::dataset::Row) -> bool| rows.iter().filter(|row| condition(row)).count() as u64;
+        let count =
+            |condition: &dyn Fn(&crate::dataset::Row) -> bool| rows.iter().filter(|row| condition(row)).count() as u64;
         let users: HashSet<_> = rows.iter().filter_map(|row| row.user.as_deref()).collect();
         let mut targets_of: HashMap<&[ItemIndex], HashSet<ItemIndex>> = HashMap::new();
         for row in rows {
@@ -80,6 +83,7 @@ impl SplitReport {
             split,
             rows: rows.len() as u64,
             users: (!users.is_empty()).then_some(users.len() as u64),
+            starting_users: count(&|row| row.history.len() == 1),
             distinct_targets: rows.iter().map(|row| row.target).collect::<HashSet<_>>().len() as u64,
             history_length: Summary::of(rows.iter().map(|row| row.history.len())),
             at_cap: count(&|row| row.history.len() == history_length),

@@ -80,7 +80,8 @@ impl SpellingReport {
         let nodes: Vec<NodeId> = (0..tree.num_nodes() as u32).map(NodeId).collect();
         let children: Vec<usize> = nodes.iter().map(|&node| tree.num_children(node)).collect();
         let branching = children.iter().filter(|&&children| children > 1).count();
-        let alone = (0..num_items as u32).filter(|&item| tree.items_at(tree.leaf_of(ItemIndex(item))).len() == 1).count();
+        let alone =
+            (0..num_items as u32).filter(|&item| tree.items_at(tree.leaf_of(ItemIndex(item))).len() == 1).count();
         Self {
             tokens: Summary::of(walks.iter().map(Vec::len)),
             forced_share: share_over(&all),

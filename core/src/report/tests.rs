@@ -55,7 +55,7 @@ fn rows_are_counted_by_what_they_share() {
 }
 
 #[test]
-fn a_summary_has_the_upper_median_and_the_nearest_rank_percentile() {
+fn a_summary_has_the_upper_median_and_the_lower_percentile() {
     let summary = Summary::of(1..=20);
     assert_eq!((summary.mean, summary.median, summary.p95, summary.max), (10.5, 11, 19, 20));
 }

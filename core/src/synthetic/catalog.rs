@@ -27,15 +27,28 @@ const GENRES: [[&str; 5]; 8] = [
 ];
 
 const FIRST: [&str; 32] = [
-    "Crimson", "Silent", "Golden", "Frozen", "Emerald", "Broken", "Iron", "Velvet", "Burning", "Hidden", "Silver", "Wild",
-    "Ancient", "Electric", "Lost", "Midnight", "Royal", "Savage", "Sunken", "Scarlet", "Thunder", "Twilight", "Violet",
-    "Winter", "Amber", "Copper", "Distant", "Endless", "Fallen", "Gentle", "Jade", "Lunar",
+    "Crimson", "Silent", "Golden", "Frozen", "Emerald", "Broken", "Iron", "Velvet", "Burning", "Hidden", "Silver",
+    "Wild", "Ancient", "Electric", "Lost", "Midnight", "Royal", "Savage", "Sunken", "Scarlet", "Thunder", "Twilight",
+    "Violet", "Winter", "Amber", "Copper", "Distant", "Endless", "Fallen", "Gentle", "Jade", "Lunar",
 ];
 
 const SUBTITLES: [&str; 16] = [
-    "The Long Road", "Tides of Winter", "Rise of the Heir", "Last Light", "The Second Dawn", "Echoes", "Without Return",
-    "A New Hope for the North", "The Lost Chapter", "Homecoming", "The Glass Tower", "Beyond the Wall", "Origins",
-    "The Quiet Storm", "Masters of the Deep", "Return to the Beginning",
+    "The Long Road",
+    "Tides of Winter",
+    "Rise of the Heir",
+    "Last Light",
+    "The Second Dawn",
+    "Echoes",
+    "Without Return",
+    "A New Hope for the North",
+    "The Lost Chapter",
+    "Homecoming",
+    "The Glass Tower",
+    "Beyond the Wall",
+    "Origins",
+    "The Quiet Storm",
+    "Masters of the Deep",
+    "Return to the Beginning",
 ];
 
 /// What an item is, apart from its title.
@@ -59,7 +72,9 @@ impl Catalog {
         let mut catalog = Self { items: Vec::new(), facts: Vec::new(), popularity: Vec::new() };
         let mut names: Vec<(usize, String)> = Vec::new();
         for (genre, words) in GENRES.iter().enumerate() {
-            names.extend(FIRST.iter().flat_map(|first| words.iter().map(move |word| (genre, format!("{first} {word}")))));
+            names.extend(
+                FIRST.iter().flat_map(|first| words.iter().map(move |word| (genre, format!("{first} {word}")))),
+            );
         }
         names.shuffle(rng);
         let mut unused: Vec<Vec<String>> = vec![Vec::new(); NUM_GENRES];
@@ -77,7 +92,8 @@ impl Catalog {
         let mut order: Vec<usize> = (0..num_items).collect();
         order.shuffle(rng);
         let mut shuffled = Self { items: Vec::new(), facts: Vec::new(), popularity: Vec::new() };
-        let mut parts: Vec<_> = catalog.items.into_iter().zip(catalog.facts).zip(catalog.popularity).map(Some).collect();
+        let mut parts: Vec<_> =
+            catalog.items.into_iter().zip(catalog.facts).zip(catalog.popularity).map(Some).collect();
         for (index, from) in order.into_iter().enumerate() {
             let ((item, facts), popularity) = parts[from].take().expect("an order names each item once");
             shuffled.items.push(Item { id: format!("g{index:04}"), title: item.title });
@@ -103,14 +119,14 @@ impl Catalog {
         platforms.truncate(rng.random_range(1..=2));
         // Popularity has a long tail over series and falls from entry to entry.
         let fame = (1.2 * rng.random_range(-2.0..2.0_f64)).exp();
-        for entry in 0..num_entries {
+        for (entry, numeral) in NUMERALS.iter().enumerate().take(num_entries) {
             let has_subtitle = rng.random_bool(0.5);
             let subtitle = SUBTITLES[rng.random_range(0..SUBTITLES.len())];
             for &platform in &platforms {
                 let editions = if rng.random_bool(0.2) { 2 } else { 1 };
                 let first_edition = rng.random_range(0..EDITIONS.len());
                 for edition in 0..editions {
-                    let mut title = format!("{name}{}", NUMERALS[entry]);
+                    let mut title = format!("{name}{numeral}");
                     if has_subtitle {
                         title = format!("{title}: {subtitle}");
                     }

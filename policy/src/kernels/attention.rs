@@ -142,12 +142,8 @@ mod tests {
     /// Two trees: a trunk longer than one block with branches, and a trunk alone.
     fn visibility() -> Visibility {
         let path = vec![70, 70, 71, 70, 71, 72, 73];
-        let trunk = |rows: Range<usize>| Segment {
-            keys: rows.clone(),
-            paths: vec![0..0; rows.len()],
-            rows,
-            is_causal: true,
-        };
+        let trunk =
+            |rows: Range<usize>| Segment { keys: rows.clone(), paths: vec![0..0; rows.len()], rows, is_causal: true };
         let branch = Segment { rows: 70..74, keys: 0..70, is_causal: false, paths: vec![0..1, 1..3, 3..6, 6..7] };
         Visibility { trees: vec![vec![trunk(0..70), branch], vec![trunk(74..83)]], path, num_rows: 83 }
     }

@@ -6,11 +6,14 @@
 
 use super::{
     BLOCK_ROWS, Kernels,
-    matrix::{Store, Mat, MatMut, matmul},
+    matrix::{Mat, MatMut, Store, matmul},
     storage::{slice, tensor, with_slices},
 };
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
+
+/// Rows of a weight gradient per job. Small, so that even a square layer is spread over the cores.
+const WEIGHT_ROWS: usize = 48;
 
 /// Applies `y = x W^T + b` to every row.
 ///
@@ -54,10 +57,10 @@ fn input_gradient(dy: &[f32], weight: &[f32], inputs: usize, outputs: usize) -> 
 fn weight_gradient(x: &[f32], dy: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
     let rows = x.len() / inputs;
     let mut dweight = vec![0.0; outputs * inputs];
-    dweight.par_chunks_mut(BLOCK_ROWS * inputs).enumerate().for_each(|(block, dweight)| {
+    dweight.par_chunks_mut(WEIGHT_ROWS * inputs).enumerate().for_each(|(block, dweight)| {
         let count = dweight.len() / inputs;
         if rows > 0 {
-            let dy = Mat::strided(&dy[block * BLOCK_ROWS..], rows, count, outputs);
+            let dy = Mat::strided(&dy[block * WEIGHT_ROWS..], rows, count, outputs);
             matmul(MatMut::new(dweight, count, inputs), Store::Overwrite, 1.0, dy.t(), Mat::new(x, rows, inputs));
         }
     });

@@ -60,7 +60,8 @@ impl CustomOp2 for RmsNorm {
                 .zip(xs.par_chunks(block).zip(dys.par_chunks(block)))
                 .map(|(dx, (x, dy))| {
                     let mut dw = vec![0.0; width];
-                    for ((dx, x), dy) in dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width))
+                    for ((dx, x), dy) in
+                        dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width))
                     {
                         let inverse = self.inverse_rms(x);
                         let mut dot = 0.0;

@@ -11,6 +11,7 @@ use super::{
     BLOCK_ROWS, Kernels,
     storage::{slice, tensor, with_slices},
 };
+use crate::shape::{self, RotaryPrecision};
 use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -27,9 +28,16 @@ pub(crate) struct Rotation {
 
 impl Rotation {
     /// Angles are computed in f64: at position 10^5 an f32 angle is off by 1e-2.
-    pub(crate) fn new(positions: &[u32], head_dim: usize, theta: f64) -> Self {
-        let frequencies: Vec<f64> =
-            (0..head_dim / 2).map(|c| theta.powf(-2.0 * c as f64 / head_dim as f64)).collect();
+    pub(crate) fn new(positions: &[u32], shape: &shape::Shape) -> Self {
+        let head_dim = shape.head_dim();
+        let frequency = |c: usize| {
+            let exact = shape.rope_theta.powf(-2.0 * c as f64 / head_dim as f64);
+            match shape.rotary_precision {
+                RotaryPrecision::F32 => exact,
+                RotaryPrecision::Bf16 => half::bf16::from_f64(exact).to_f64(),
+            }
+        };
+        let frequencies: Vec<f64> = (0..head_dim / 2).map(frequency).collect();
         let angles = || positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
         Self {
             cos: angles().map(|angle| angle.cos() as f32).collect(),
@@ -60,7 +68,8 @@ impl Rotation {
     fn composed(&self, x_tw: &Tensor) -> Result<Tensor> {
         let (rows, width) = x_tw.dims2()?;
         let (heads, half) = (width / self.head_dim, self.head_dim / 2);
-        let angle = |values: &[f32]| Tensor::from_slice(values, (rows, 1, half), &Device::Cpu)?.to_device(x_tw.device());
+        let angle =
+            |values: &[f32]| Tensor::from_slice(values, (rows, 1, half), &Device::Cpu)?.to_device(x_tw.device());
         let (cos, sin) = (angle(&self.cos)?, angle(&self.sin)?);
         let x = x_tw.reshape((rows, heads, self.head_dim))?;
         let (low, high) = (x.narrow(D::Minus1, 0, half)?, x.narrow(D::Minus1, half, half)?);
@@ -104,7 +113,9 @@ mod tests {
     #[test]
     fn fused_and_composed_agree_in_values_and_gradients() {
         let positions: Vec<u32> = (0..40).map(|row| row * 7 % 23).collect();
-        let rotation = Rotation::new(&positions, 8, 10_000.0);
+        // 16 / 2 heads of 8.
+        let shape = shape::Shape { num_attention_heads: 2, ..crate::testing::tiny_shape() };
+        let rotation = Rotation::new(&positions, &shape);
         assert_forms_agree(&[&wave(&[40, 24], 0.3)], |kernels, args| rope(kernels, &args[0], &rotation));
     }
 }

@@ -173,7 +173,13 @@ impl CustomOp2 for EdgeLogprobs {
         Ok((CpuStorage::F32(logprobs), shape))
     }
 
-    fn bwd(&self, hidden: &Tensor, head: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        head: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         use super::storage::{tensor, with_slices};
         let measured = self.measured.get().expect("a backward pass follows the forward pass");
         with_slices([hidden, head, grad], |[hiddens, heads, grads]| {

@@ -26,7 +26,8 @@ pub(crate) fn assert_forms_agree(args: &[&Tensor], op: impl Fn(Kernels, &[Tensor
         let y = op(kernels, &tensors).unwrap();
         let loss = (&y * wave(y.dims(), 2.2)).unwrap().sum_all().unwrap();
         let grads = loss.backward().unwrap();
-        let grads: Vec<Tensor> = vars.iter().map(|var| grads.get(var).expect("an argument has no gradient").clone()).collect();
+        let grads: Vec<Tensor> =
+            vars.iter().map(|var| grads.get(var).expect("an argument has no gradient").clone()).collect();
         (y, grads)
     };
     let ((fused, fused_grads), (composed, composed_grads)) = (run(Kernels::Fused), run(Kernels::Composed));

@@ -83,7 +83,13 @@ impl<'g> Tally<'g> {
     }
 
     /// Notes one optimizer step on `num_groups` groups.
-    pub(super) fn optimizer_step(&mut self, outcome: Outcome, num_groups: usize, gradient_norm: f64, learning_rate: f64) {
+    pub(super) fn optimizer_step(
+        &mut self,
+        outcome: Outcome,
+        num_groups: usize,
+        gradient_norm: f64,
+        learning_rate: f64,
+    ) {
         let weight = num_groups as f64 / self.groups.len() as f64;
         self.steps.push(OptimizerStep { weight, outcome, gradient_norm, learning_rate });
     }
@@ -142,8 +148,7 @@ impl<'g> Tally<'g> {
 }
 
 fn naive_rows(group: &RolloutGroup) -> usize {
-    let of_completion = |completion: &riser_core::group::Completion| {
-        group.prompt.len() + group.subtree.path(completion.leaf).len()
-    };
+    let of_completion =
+        |completion: &riser_core::group::Completion| group.prompt.len() + group.subtree.path(completion.leaf).len();
     group.completions.iter().map(of_completion).sum()
 }

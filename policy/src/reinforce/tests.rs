@@ -68,7 +68,13 @@ fn groups(model: &Model, catalog: &PrefixTree, space: LogprobSpace, batch: u64) 
 }
 
 /// The loss of a batch under any model, from one plain pass per sequence.
-fn loss(model: &Model, reference: &Model, catalog: &PrefixTree, groups: &[RolloutGroup], settings: &ReinforceSettings) -> f64 {
+fn loss(
+    model: &Model,
+    reference: &Model,
+    catalog: &PrefixTree,
+    groups: &[RolloutGroup],
+    settings: &ReinforceSettings,
+) -> f64 {
     let logprobs = |model: &Model, prompt: &[u32], leaf| -> Vec<f64> {
         let tokens = token_logprobs(model, catalog, prompt, leaf, settings.space, 1.0).unwrap();
         tokens.into_iter().map(f64::from).collect()
@@ -134,7 +140,10 @@ fn the_step_follows_the_gradient_of_the_objective_for_every_preset_and_space() {
                 loss(reinforce.training.inference_model(), &reference, &catalog, &groups, &settings)
             };
             let slope = (at(2e-3) - at(-2e-3)) / 4e-3;
-            assert!((slope - norm).abs() < 0.03 * norm.max(0.05), "{preset} in {space}: slope {slope}, gradient {norm}");
+            assert!(
+                (slope - norm).abs() < 0.03 * norm.max(0.05),
+                "{preset} in {space}: slope {slope}, gradient {norm}"
+            );
         }
     }
 }

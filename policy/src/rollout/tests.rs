@@ -50,7 +50,8 @@ fn sampled_items_follow_the_exact_distribution_of_brute_force_enumeration() {
 #[test]
 fn every_group_is_valid_and_its_logprobs_are_those_of_a_plain_forward_pass() {
     let (model, catalog) = (model(), tiny_catalog());
-    let requests: Vec<_> = [&[1, 9, 4][..], &[1, 3], &[1, 20, 21, 22, 6]].iter().zip(0..).map(|(p, i)| request(i, p)).collect();
+    let requests: Vec<_> =
+        [&[1, 9, 4][..], &[1, 3], &[1, 20, 21, 22, 6]].iter().zip(0..).map(|(p, i)| request(i, p)).collect();
     for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
         let settings = settings(space, 20, 16);
         let groups = rollout(&model, &catalog, PolicyVersion(2), &requests, &settings).unwrap();
@@ -58,8 +59,12 @@ fn every_group_is_valid_and_its_logprobs_are_those_of_a_plain_forward_pass() {
             group.validate(&catalog, &GroupLimits::default()).unwrap();
             let exact = item_logprobs(&model, &catalog, &request.prompt, space, 1.0).unwrap();
             for completion in &group.completions {
-                let walked: f32 =
-                    group.subtree.path(completion.leaf).iter().map(|&entry| group.subtree.logprob[entry as usize]).sum();
+                let walked: f32 = group
+                    .subtree
+                    .path(completion.leaf)
+                    .iter()
+                    .map(|&entry| group.subtree.logprob[entry as usize])
+                    .sum();
                 let expected = exact[completion.item.0 as usize];
                 assert!((walked - expected).abs() < 1e-4, "{walked} instead of {expected} in {space} space");
                 assert_eq!(completion.reward > 0.0, catalog.leaf_of(completion.item) == catalog.leaf_of(group.target));

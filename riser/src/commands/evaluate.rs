@@ -2,7 +2,7 @@
 
 use crate::cli::{Evaluate, Format, cores};
 use crate::failure::Usage;
-use crate::{model_folder, start, table};
+use crate::{model_folder, output, start, table};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use riser::measurement::{Comparison, Ranking, Summary, compare};
@@ -47,16 +47,15 @@ pub(crate) fn run(arguments: &Evaluate, format: Format) -> anyhow::Result<()> {
         std::fs::write(&path, format!("{result:#}\n")).with_context(|| format!("cannot write {}", path.display()))?;
     }
     match format {
-        Format::Json => println!("{result}"),
+        Format::Json => output::json(&result),
         Format::Text => {
-            match &comparison {
-                Some(comparison) => print_comparison(comparison),
-                None => print_summary(&summary),
-            }
-            println!("\n{}; {} invalid items", evaluation.caption(), summary.invalid_items);
+            let figures = match &comparison {
+                Some(comparison) => comparison_table(comparison),
+                None => summary_table(&summary),
+            };
+            output::data(format!("{figures}\n{}; {} invalid items\n", evaluation.caption(), summary.invalid_items))
         }
     }
-    Ok(())
 }
 
 fn resolve(arguments: &Evaluate) -> anyhow::Result<RunConfig> {
@@ -131,7 +130,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-fn print_summary(summary: &Summary) {
+fn summary_table(summary: &Summary) -> String {
     let new_target = |metric: &str| {
         let found = summary.metrics_with_new_target.iter().find(|figure| figure.metric == metric);
         found.map_or_else(|| "-".to_owned(), |figure| format!("{:.4}", figure.interval.estimate))
@@ -149,17 +148,17 @@ fn print_summary(summary: &Summary) {
             ]
         })
         .collect();
-    print!("{}", table::render(&["metric", "value", "95% interval", "new targets"], &rows));
-    println!(
-        "\n{} of {} rows have a target that is not in the history; lists of 10 show {:.1}% of the catalog",
+    format!(
+        "{}\n{} of {} rows have a target that is not in the history; lists of 10 show {:.1}% of the catalog\n",
+        table::render(&["metric", "value", "95% interval", "new targets"], &rows),
         summary.rows_with_new_target,
         summary.rows,
         100.0 * summary.coverage_at_10
-    );
+    )
 }
 
-/// Prints two policies side by side.
-pub(super) fn print_comparison(comparison: &Comparison) {
+/// Two policies side by side.
+pub(super) fn comparison_table(comparison: &Comparison) -> String {
     let (header, rows) = comparison.cells();
-    print!("{}", table::render(&header, &rows));
+    table::render(&header, &rows)
 }

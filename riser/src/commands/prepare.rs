@@ -3,6 +3,7 @@
 use crate::cli::Format;
 use crate::cli::prepare::Prepare;
 use crate::failure::{Hint, Usage};
+use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use riser_core::data_folder::DataFolder;
 use riser_core::dataset::DatasetError;
@@ -16,19 +17,17 @@ pub(crate) fn run(arguments: &Prepare, format: Format) -> anyhow::Result<()> {
     let (options, out) = arguments.source.options();
     let data = folder(&options, out)?;
     match format {
-        Format::Text => print!("{}", data.report()?.to_markdown()),
+        Format::Text => output::data(data.report()?.to_markdown()),
         Format::Json => {
             let manifest = data.manifest();
-            let value = serde_json::json!({
+            output::json(&serde_json::json!({
                 "data": out,
                 "digest": manifest.digest,
                 "counts": manifest.counts,
                 "report": data.report()?,
-            });
-            println!("{value}");
+            }))
         }
     }
-    Ok(())
 }
 
 /// Prepares a data folder at `out` and shows how far it is.
@@ -48,7 +47,7 @@ pub(crate) fn folder(options: &PrepareOptions, out: &Path) -> anyhow::Result<Dat
         match &bar {
             Some(bar) if event.total > 1 => bar.set_message(format!("{text}: {} of {}", event.done, event.total)),
             Some(bar) => bar.set_message(text),
-            None if event.done == 0 => eprintln!("prepare: {text}"),
+            None if event.done == 0 => output::note(format!("prepare: {text}")),
             None => {}
         }
     };
@@ -84,7 +83,9 @@ fn flag_hint(error: &DatasetError) -> Option<&'static str> {
             "name the columns of your files with `--user-column`, `--item-column`, `--time-column`, `--item-id-column` and \
              `--title-column`"
         }
-        DatasetError::OtherTitle { .. } => "the item list and the rows number items differently: use files of one release",
+        DatasetError::OtherTitle { .. } => {
+            "the item list and the rows number items differently: use files of one release"
+        }
         DatasetError::UnknownItem { .. }
         | DatasetError::EmptyTitle { .. }
         | DatasetError::DuplicateItem { .. }

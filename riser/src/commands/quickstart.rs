@@ -1,11 +1,11 @@
 //! `riser quickstart`: the whole method on a generated catalog.
 
-use super::evaluate::{Evaluation, print_comparison};
+use super::evaluate::{Evaluation, comparison_table};
 use super::prepare;
 use crate::cli::{Format, Quickstart, cores};
 use crate::clock::Stopwatch;
 use crate::run_folder::RunFolder;
-use crate::{interrupt, model_folder, reinforcement, report, supervised};
+use crate::{interrupt, model_folder, output, reinforcement, report, supervised};
 use anyhow::Context;
 use riser::measurement::{Comparison, Summary};
 use riser_core::config::{RunConfig, Sources};
@@ -82,10 +82,9 @@ pub(crate) fn run(arguments: &Quickstart, format: Format) -> anyhow::Result<()> 
         report: report::write(out)?,
     };
     match format {
-        Format::Json => println!("{}", serde_json::to_string(&outcome)?),
-        Format::Text => print(&outcome, &data, out),
+        Format::Json => output::json(&outcome),
+        Format::Text => output::data(text(&outcome, &data, out)),
     }
-    Ok(())
 }
 
 fn config(arguments: &Quickstart) -> anyhow::Result<RunConfig> {
@@ -115,19 +114,20 @@ fn write_comparison(out: &Path, comparison: &Comparison) -> anyhow::Result<()> {
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn print(outcome: &Outcome, data: &DataFolder, out: &Path) {
+fn text(outcome: &Outcome, data: &DataFolder, out: &Path) -> String {
     let Seconds { prepare, sft, train, evaluate } = outcome.seconds;
-    print_comparison(&outcome.comparison);
-    println!("\n{}; {} invalid items", outcome.comparison.caption, outcome.invalid_items);
-    println!("prepare {prepare:.0} s, supervised {sft:.0} s, reinforcement {train:.0} s, evaluation {evaluate:.0} s");
-    println!("\ncurves  {}", outcome.report.display());
-    if let Some(item) = data.dataset().items().first() {
-        let model = out.join("rl").join(model_folder::NAME);
-        println!(
-            "try     riser recommend {} --data {} {:?}",
-            model.display(),
-            data.path().display(),
-            item.title
-        );
-    }
+    let model = out.join("rl").join(model_folder::NAME);
+    let example = data.dataset().items().first().map_or("TITLE", |item| item.title.as_str());
+    format!(
+        "{}\n{}; {} invalid items\n\
+         prepare {prepare:.0} s, supervised {sft:.0} s, reinforcement {train:.0} s, evaluation {evaluate:.0} s\n\n\
+         curves  {}\n\
+         try     riser recommend {} --data {} {example:?}\n",
+        comparison_table(&outcome.comparison),
+        outcome.comparison.caption,
+        outcome.invalid_items,
+        outcome.report.display(),
+        model.display(),
+        data.path().display(),
+    )
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::{Format, Recommend};
 use crate::failure::{Hint, Usage};
-use crate::{item_lookup, model_folder, start, table};
+use crate::{item_lookup, model_folder, output, start, table};
 use riser::ranking::Search;
 use riser_core::config::RunConfig;
 use riser_core::data_folder::DataFolder;
@@ -25,10 +25,8 @@ pub(crate) fn run(arguments: &Recommend, format: Format) -> anyhow::Result<()> {
     let prompt = data.speller().prompt_tokens(&titles, config.model.max_prompt_tokens).map_err(too_long)?;
     // Items of the history may take the first places; they are ranked too and left out afterwards.
     let num_ranked = if arguments.repeats { arguments.top } else { arguments.top + history.len() };
-    let search = Search {
-        top_k: num_ranked,
-        ..Search::of(&config.evaluate, config.model.max_prompt_tokens, NonZeroUsize::MIN)
-    };
+    let search =
+        Search { top_k: num_ranked, ..Search::of(&config.evaluate, config.model.max_prompt_tokens, NonZeroUsize::MIN) };
     let lists = search.spellings(&parameters.inference_model()?, &data, &[&prompt])?;
     let ranked: Vec<(ItemIndex, f64)> = lists
         .iter()
@@ -41,7 +39,8 @@ pub(crate) fn run(arguments: &Recommend, format: Format) -> anyhow::Result<()> {
 
 fn history(typed: &[String], data: &DataFolder) -> anyhow::Result<Vec<ItemIndex>> {
     let items = data.dataset().items();
-    let named = items.iter().enumerate().map(|(at, item)| (ItemIndex(at as u32), item.id.as_str(), item.title.as_str()));
+    let named =
+        items.iter().enumerate().map(|(at, item)| (ItemIndex(at as u32), item.id.as_str(), item.title.as_str()));
     typed.iter().map(|text| item_lookup::find(text, named.clone())).collect()
 }
 
@@ -59,7 +58,7 @@ fn print(ranked: &[(ItemIndex, f64)], data: &DataFolder, format: Format) -> anyh
                     serde_json::json!({ "id": item(*index).id, "title": item(*index).title, "probability": score.exp() })
                 })
                 .collect();
-            println!("{}", serde_json::Value::from(list));
+            output::json(&list)
         }
         Format::Text => {
             let rows: Vec<Vec<String>> = ranked
@@ -69,8 +68,7 @@ fn print(ranked: &[(ItemIndex, f64)], data: &DataFolder, format: Format) -> anyh
                     vec![item.title.clone(), item.id.clone(), format!("{:.2}%", 100.0 * score.exp())]
                 })
                 .collect();
-            print!("{}", table::render(&["title", "id", "probability"], &rows));
+            output::data(table::render(&["title", "id", "probability"], &rows))
         }
     }
-    Ok(())
 }

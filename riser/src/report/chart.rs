@@ -46,10 +46,8 @@ impl Chart {
         let y_range = (y_range.0.min(y_ticks[0]), y_range.1.max(*y_ticks.last()?));
         let place = Place { x_range, y_range };
 
-        let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
-            escape(&self.title)
-        );
+        let mut svg =
+            format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n", escape(&self.title));
         axes(&mut svg, &place, &x_ticks, &y_ticks);
         let (middle_x, middle_y) = ((LEFT + WIDTH - RIGHT) / 2.0, (TOP + HEIGHT - BOTTOM) / 2.0);
         let _ = writeln!(

@@ -13,7 +13,8 @@ fn finished_runs(folder: &Path) {
     let mut log = MetricsLog::continue_after(&sft.metrics(), 0).unwrap();
     for step in 1..=400 {
         let loss = 1.2 + 3.0 * (-(step as f64) / 90.0).exp() + 0.1 * wave(step, 1.7);
-        log.append(Kind::Step, step, &json!({ "loss": loss, "learning_rate": 1e-3 * (1.0 - step as f64 / 400.0) })).unwrap();
+        log.append(Kind::Step, step, &json!({ "loss": loss, "learning_rate": 1e-3 * (1.0 - step as f64 / 400.0) }))
+            .unwrap();
         if step % 50 == 0 {
             let values = json!({ "loss": loss + 0.1, "HR@1": 0.0001 * step as f64, "HR@10": 0.0006 * step as f64 });
             log.append(Kind::Evaluation, step, &values).unwrap();
@@ -57,14 +58,17 @@ fn the_page_holds_every_curve_and_nothing_from_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
     finished_runs(folder.path());
     let html = fs::read_to_string(write(folder.path()).unwrap()).unwrap();
-    for title in ["Training loss", "Validation hit rate", "Reward", "Entropy", "Groups by outcome", "Distinct items drawn"] {
+    for title in
+        ["Training loss", "Validation hit rate", "Reward", "Entropy", "Groups by outcome", "Distinct items drawn"]
+    {
         assert!(html.contains(&format!("<h3>{title}</h3>")), "{title} is missing");
     }
     assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
     for foreign in ["<script", "http://", "https://", "@import", "url(", "NaN"] {
         assert!(!html.contains(foreign), "the page contains {foreign}");
     }
-    let class_of = |metric: &str| html.split("<tr class=\"").find(|row| row.contains(&format!("<td>{metric}</td>"))).unwrap();
+    let class_of =
+        |metric: &str| html.split("<tr class=\"").find(|row| row.contains(&format!("<td>{metric}</td>"))).unwrap();
     assert!(class_of("HR@10").starts_with("better"));
     assert!(class_of("HR@1").starts_with("open"));
     assert!(class_of("NDCG@10").starts_with("worse"));

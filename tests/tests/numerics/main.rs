@@ -4,3 +4,4 @@
 
 mod golden;
 mod golden_objective;
+mod golden_policy;

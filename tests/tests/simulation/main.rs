@@ -2,6 +2,8 @@
 //!
 //! Networks are in memory and time is simulated unless a test says otherwise, so nothing here waits.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
+
 mod cluster_runs;
 mod hash_policy;
 mod learner_gate;

@@ -74,3 +74,17 @@ async fn a_trainer_that_is_not_the_checkpoints_is_refused() {
     };
     assert_eq!(refused, version);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lag_that_the_checkpoint_has_no_policies_for_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut scenario = Scenario::new(1, 1);
+    scenario.total_batches = 4;
+    scenario.checkpoints = Some(folder.path().to_owned());
+    scenario.run().await.0.unwrap();
+    (scenario.total_batches, scenario.lag) = (6, 3);
+    let (config, trainer, _) = resumed(&scenario, folder.path());
+    let (outcome, _) = scenario.run_watched(config, Box::new(trainer), |_, _| {}).await;
+    let message = outcome.unwrap_err().to_string();
+    assert_eq!(message, "learner ended: cannot resume at version 4 with lag 3: policy version 1 was not retained");
+}

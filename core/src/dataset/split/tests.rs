@@ -5,7 +5,8 @@ use proptest::prelude::*;
 fn log(events: &[(u32, u32, i64)]) -> Log {
     let items = (0..8).map(|i| Item { id: format!("i{i}"), title: format!("item {i}") }).collect();
     let users = (0..6).map(|u| format!("u{u}")).collect();
-    let interactions = events.iter().map(|&(user, item, time)| Interaction { user, item: ItemIndex(item), time: Some(time) });
+    let interactions =
+        events.iter().map(|&(user, item, time)| Interaction { user, item: ItemIndex(item), time: Some(time) });
     Log { items, users, interactions: interactions.collect(), dropped: Dropped::default() }
 }
 

@@ -4,7 +4,7 @@
 //! selection of them; either way a tree's queries see only keys of that tree's own rows.
 
 use super::{
-    super::matrix::{Store, Mat, MatMut, matmul},
+    super::matrix::{Mat, MatMut, Store, matmul},
     Heads, Segment, Visibility,
     forward::{Block, Inputs, Scratch, blocks, dot, split_rows},
 };

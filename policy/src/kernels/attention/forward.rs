@@ -1,7 +1,7 @@
 //! Forward pass: one job per tree, blocks of rows within it.
 
 use super::{
-    super::matrix::{Store, Mat, MatMut, matmul},
+    super::matrix::{Mat, MatMut, Store, matmul},
     Heads, Segment, Visibility,
 };
 use rayon::prelude::*;
@@ -86,7 +86,13 @@ impl Inputs<'_> {
     }
 
     /// The rows of one head as a matrix inside wider rows.
-    pub(super) fn head_rows<'m>(matrix: &'m [f32], rows: &Range<usize>, head: usize, dim: usize, width: usize) -> Mat<'m> {
+    pub(super) fn head_rows<'m>(
+        matrix: &'m [f32],
+        rows: &Range<usize>,
+        head: usize,
+        dim: usize,
+        width: usize,
+    ) -> Mat<'m> {
         // An empty range may start behind the last row.
         let start = if rows.is_empty() { 0 } else { rows.start * width + head * dim };
         Mat::strided(&matrix[start..], rows.len(), dim, width)

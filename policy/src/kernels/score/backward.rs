@@ -36,7 +36,8 @@ impl Pass<'_> {
 
     fn edges(&self, decision: usize) -> std::ops::Range<usize> {
         let edges = &self.decisions.edges;
-        edges.partition_point(|&(d, _)| (d as usize) < decision)..edges.partition_point(|&(d, _)| d as usize <= decision)
+        edges.partition_point(|&(d, _)| (d as usize) < decision)
+            ..edges.partition_point(|&(d, _)| d as usize <= decision)
     }
 
     /// Adds `sum_e g_e ([u = token of e] - p(u)) / T` for one decision, through `logit(index of child)`.
@@ -66,10 +67,8 @@ impl Pass<'_> {
                 let p = (self.measured.child_logit[index] - self.measured.children_lse[d]).exp();
                 let d_logit = d_logit - sum * p;
                 let at = self.decisions.child_token[index] as usize * width;
-                for ((d_row, d_weight), (weight, value)) in d_row
-                    .iter_mut()
-                    .zip(&mut d_head[at..at + width])
-                    .zip(self.head[at..at + width].iter().zip(row))
+                for ((d_row, d_weight), (weight, value)) in
+                    d_row.iter_mut().zip(&mut d_head[at..at + width]).zip(self.head[at..at + width].iter().zip(row))
                 {
                     *d_row += d_logit * weight;
                     *d_weight += d_logit * value;
@@ -110,7 +109,13 @@ impl Pass<'_> {
             d_head.par_chunks_mut(BLOCK_ROWS * width).enumerate().for_each(|(block, d_head)| {
                 let tokens = d_head.len() / width;
                 let dz = Mat::strided(&d_logits[block * BLOCK_ROWS..], count, tokens, size);
-                matmul(MatMut::new(d_head, tokens, width), Store::Accumulate, 1.0, dz.t(), Mat::new(hidden, count, width));
+                matmul(
+                    MatMut::new(d_head, tokens, width),
+                    Store::Accumulate,
+                    1.0,
+                    dz.t(),
+                    Mat::new(hidden, count, width),
+                );
             });
         }
         (d_hidden, d_head)

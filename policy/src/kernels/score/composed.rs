@@ -59,12 +59,7 @@ pub(super) fn measure(hidden: &Tensor, head: &Tensor, decisions: &Decisions, law
 }
 
 /// See [`super::edge_logprobs`].
-pub(super) fn edge_logprobs(
-    hidden: &Tensor,
-    head: &Tensor,
-    decisions: &Decisions,
-    law: Law,
-) -> Result<Tensor> {
+pub(super) fn edge_logprobs(hidden: &Tensor, head: &Tensor, decisions: &Decisions, law: Law) -> Result<Tensor> {
     let (child_logit, all) = logits(hidden, head, decisions, law)?;
     let lse = match all {
         Some(all) => all.log_sum_exp(D::Minus1)?,
@@ -72,5 +67,6 @@ pub(super) fn edge_logprobs(
     };
     let (of_decision, of_child): (Vec<u32>, Vec<u32>) = decisions.edges.iter().copied().unzip();
     let device = hidden.device();
-    child_logit.index_select(&Tensor::new(of_child, device)?, 0)? - lse.index_select(&Tensor::new(of_decision, device)?, 0)?
+    child_logit.index_select(&Tensor::new(of_child, device)?, 0)?
+        - lse.index_select(&Tensor::new(of_decision, device)?, 0)?
 }

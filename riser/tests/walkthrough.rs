@@ -1,0 +1,166 @@
+//! A user's way through the program on a tiny generated catalog: every stage for real, seconds in all.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const CONFIG: &str = r#"
+seed = 7
+[data]
+path = "data"
+[model]
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+num_key_value_heads = 1
+intermediate_size = 32
+max_prompt_tokens = 96
+[sft]
+steps = 12
+rows_per_batch = 8
+warmup_steps = 2
+validate_every = 4
+validation_rows = 20
+checkpoint_every = 4
+[rollout]
+samples = 6
+group = 4
+[train]
+init = "sft"
+steps = 6
+groups_per_batch = 6
+groups_per_lease = 2
+evaluate_every = 3
+evaluation_rows = 10
+checkpoint_every = 2
+[evaluate]
+rows = 30
+top_k = 10
+"#;
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_riser"));
+    command.args(arguments).current_dir(folder).env_clear();
+    command
+}
+
+/// Exit status, standard output, standard error.
+fn riser(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = command(folder, arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// Standard output of a command that must succeed, as JSON.
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let (status, stdout, stderr) = riser(folder, &[arguments, &["--format", "json"]].concat());
+    assert_eq!(status, 0, "{arguments:?}: {stderr}");
+    serde_json::from_str(&stdout).unwrap()
+}
+
+/// A folder with prepared data and the configuration.
+fn prepared() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("run.toml"), CONFIG).unwrap();
+    let prepared = json(folder.path(), &["prepare", "synthetic", "data", "--items", "60", "--users", "150"]);
+    assert_eq!(prepared["counts"]["items"], 60);
+    folder
+}
+
+/// Starts a command, sends Ctrl-C when a line of its standard error starts with `line`, and waits for its end.
+fn interrupted_at(folder: &Path, arguments: &[&str], line: &str) {
+    let mut child = command(folder, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|text| text.trim_start().starts_with(line)), "no line `{line}`");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
+    assert!(rest.iter().any(|text| text == "error: the run was stopped before its end"), "{rest:?}");
+    assert!(rest.last().unwrap().starts_with("hint: what was done is saved"), "{rest:?}");
+}
+
+#[test]
+fn every_command_does_its_part_on_a_generated_catalog() {
+    let folder = prepared();
+    let at = |name: &str| folder.path().join(name);
+    json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+    let trained = json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]);
+    for file in ["config.toml", "run.json", "metrics.jsonl", "report.html", "model/config.json", "model/tokenizer.json"]
+    {
+        assert!(at("sft").join(file).exists() && at("rl").join(file).exists(), "{file} is missing");
+    }
+
+    let evaluated = json(folder.path(), &["evaluate", "rl", "--against", "sft", "-c", "run.toml"]);
+    assert_eq!(evaluated["summary"]["rows"], 30);
+    assert_eq!(evaluated["summary"]["invalid_items"], 0);
+    assert_eq!(evaluated["policy"], trained["digest"]);
+    assert_eq!(evaluated["comparison"]["rows"].as_array().unwrap().len(), 6);
+    assert!(at("rl").join("evaluation.json").exists());
+
+    let recommended = json(folder.path(), &["recommend", "rl", "--data", "data", "--top", "60", "--repeats", "g0000"]);
+    let probability: f64 =
+        recommended.as_array().unwrap().iter().map(|item| item["probability"].as_f64().unwrap()).sum();
+    assert_eq!(recommended.as_array().unwrap().len(), 60);
+    assert!((probability - 1.0).abs() < 1e-3, "all items together have probability {probability}");
+
+    json(folder.path(), &["export", "rl", "exported"]);
+    let again = json(folder.path(), &["evaluate", "exported", "-c", "run.toml"]);
+    assert_eq!((&again["policy"], &again["summary"]), (&evaluated["policy"], &evaluated["summary"]));
+
+    let (status, _, stderr) = riser(folder.path(), &["export", "rl", "exported"]);
+    assert_eq!(
+        (status, stderr.as_str()),
+        (2, "error: exported exists and is not empty\n\nhint: choose a new folder\n")
+    );
+}
+
+#[test]
+fn mistakes_about_data_and_runs_end_with_status_2_and_a_hint() {
+    let folder = prepared();
+    let refusal = |arguments: &[&str]| {
+        let (status, stdout, stderr) = riser(folder.path(), arguments);
+        assert_eq!((status, stdout.as_str()), (2, ""), "{stderr}");
+        assert!(stderr.contains("\n\nhint: "), "{stderr}");
+        stderr
+    };
+    json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+    let stderr = refusal(&["sft", "-c", "run.toml", "--set", "seed=8", "--out", "sft"]);
+    assert!(stderr.starts_with("error: sft already holds a run with another configuration"), "{stderr}");
+    let stderr = refusal(&["train", "-c", "run.toml", "--out", "sft"]);
+    assert!(stderr.starts_with("error: sft already holds a run of `riser sft`"), "{stderr}");
+    let stderr = refusal(&["train", "-c", "run.toml", "--set", "train.init=nowhere", "--out", "rl"]);
+    assert!(stderr.starts_with("error: there is no model in nowhere"), "{stderr}");
+    let stderr = refusal(&["recommend", "sft", "--data", "data", "no such thing at all"]);
+    assert!(stderr.starts_with("error: `no such thing at all` is neither a title nor an id"), "{stderr}");
+}
+
+#[test]
+fn a_finished_run_is_not_run_again() {
+    let folder = prepared();
+    json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+    let first = json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]);
+    let metrics = std::fs::read(folder.path().join("rl/metrics.jsonl")).unwrap();
+    assert_eq!(json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]), first);
+    assert_eq!(std::fs::read(folder.path().join("rl/metrics.jsonl")).unwrap(), metrics);
+}
+
+#[test]
+fn interrupted_runs_end_with_the_same_bits_whatever_the_number_of_workers() {
+    let folder = prepared();
+    let sft = ["sft", "-c", "run.toml", "--set", "sft.steps=400", "--out"];
+    let slow = [&sft[..], &["interrupted"]].concat();
+    interrupted_at(folder.path(), &slow, "10 ");
+    json(folder.path(), &slow);
+    json(folder.path(), &[&sft[..], &["sft"]].concat());
+    let weights = |run: &str| std::fs::read(folder.path().join(run).join("model/model.safetensors")).unwrap();
+    assert!(weights("interrupted") == weights("sft"), "the interrupted supervised stage ended with other weights");
+
+    let train = ["train", "-c", "run.toml", "--set", "train.steps=40", "--set"];
+    let one = json(folder.path(), &[&train[..], &["train.workers=1", "--out", "one"]].concat());
+    let three = [&train[..], &["train.workers=3", "--out", "three"]].concat();
+    interrupted_at(folder.path(), &three, "3 ");
+    assert_eq!(json(folder.path(), &three)["digest"], one["digest"]);
+}
