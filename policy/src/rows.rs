@@ -39,7 +39,7 @@ impl Rows {
             tokens.extend_from_slice(prompt);
             positions.extend(0..prompt.len() as u32);
             kept_rows.push(rows.end as u32 - 1);
-            let last = Segment { rows: tree..tree + 1, keys: keys.clone(), is_causal: false, paths: vec![0..0] };
+            let last = Segment { rows: tree..tree + 1, keys: keys.clone(), is_causal: false, paths: vec![0..0; 1] };
             kept.trees.push(vec![last]);
             let paths = vec![0..0; rows.len()];
             all.trees.push(vec![Segment { rows, keys: keys.clone(), is_causal: true, paths }]);

@@ -10,6 +10,7 @@ use anyhow::Context;
 use riser::measurement::{Comparison, Summary};
 use riser_core::config::{RunConfig, Sources};
 use riser_core::data_folder::DataFolder;
+use riser_core::dataset::split::SplitOptions;
 use riser_core::prepare::{PrepareOptions, Source};
 use riser_core::random::Seed;
 use riser_core::synthetic::WorldOptions;
@@ -100,7 +101,10 @@ fn config(arguments: &Quickstart) -> anyhow::Result<RunConfig> {
 
 /// The generated data; what an earlier quickstart of the same seed prepared is used again.
 fn data(out: &Path, seed: Seed) -> anyhow::Result<DataFolder> {
-    let options = PrepareOptions { seed, ..PrepareOptions::new(Source::Synthetic(WorldOptions::default())) };
+    // Most rows are left to the reinforcement stage: its prompts are rows that the supervised stage has not seen.
+    let split = SplitOptions { train_share: 0.35, valid_share: 0.55, ..SplitOptions::default() };
+    let world = WorldOptions { users: 5000, split, ..WorldOptions::default() };
+    let options = PrepareOptions { seed, ..PrepareOptions::new(Source::Synthetic(world)) };
     let folder = out.join("data");
     match DataFolder::open(&folder) {
         Ok(data) if data.manifest().options == serde_json::to_value(&options)? => Ok(data),
