@@ -6,7 +6,7 @@
 //!
 //! Start reading at [`prefix_tree`] (the one data structure everything walks), then [`group`] and [`objective`].
 
-mod atomic_file;
+pub mod atomic_file;
 pub mod baselines;
 pub mod batch_order;
 pub mod config;

@@ -5,6 +5,7 @@ use crate::{
     shape::{Shape, ShapeError},
 };
 use candle_core::{Device, Tensor};
+use riser_core::atomic_file;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -105,14 +106,8 @@ pub(crate) fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Chec
     Ok(tensors.into_iter().collect())
 }
 
-/// Writes a file so that a crash leaves the old one or the new one, never a half.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    use std::io::Write;
-    let io = |source| CheckpointError::Io { path: path.to_owned(), source };
-    let partial = path.with_extension("partial");
-    let mut file = std::fs::File::create(&partial).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    std::fs::rename(&partial, path).map_err(io)
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    atomic_file::write(path, bytes).map_err(|source| CheckpointError::Io { path: path.to_owned(), source })
 }
 
 fn json(path: &Path) -> Result<serde_json::Value, CheckpointError> {

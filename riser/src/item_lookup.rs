@@ -26,7 +26,7 @@ pub(crate) fn find<'a>(
     }
     let suggestions = suggest(&wanted, items.map(|(_, _, title)| title));
     Err(Usage(format!("`{typed}` is neither a title nor an id of the catalog"))).hint(|| match suggestions.as_slice() {
-        [] => "no title is similar; the prepared data folder lists all items".to_owned(),
+        [] => "no title is similar; items.parquet in the data folder lists all of them".to_owned(),
         titles => format!(
             "did you mean {}?",
             titles.iter().map(|title| format!("\"{title}\"")).collect::<Vec<_>>().join(" or ")
@@ -39,9 +39,11 @@ fn suggest<'a>(wanted: &str, titles: impl Iterator<Item = &'a str>) -> Vec<&'a s
     let mut scored: Vec<(f64, &str)> = titles
         .map(|title| {
             let lower = title.to_lowercase();
-            // A title that contains what was typed is what was meant more often than one with the same letters.
+            // People type the beginning of a long title; its ending must not count against it.
+            let beginning: String = lower.chars().take(wanted.chars().count()).collect();
+            let likeness = strsim::sorensen_dice(wanted, &lower).max(strsim::sorensen_dice(wanted, &beginning));
             let contained = if !wanted.is_empty() && lower.contains(wanted) { 0.5 } else { 0.0 };
-            (strsim::sorensen_dice(wanted, &lower) + contained, title)
+            (likeness + contained, title)
         })
         .filter(|(likeness, _)| *likeness >= LEAST_LIKENESS)
         .collect();
@@ -77,6 +79,7 @@ mod tests {
         let titles = || ITEMS.iter().map(|item| item.2);
         assert_eq!(suggest("final fantsy xv", titles())[0], "Final Fantasy XV");
         assert_eq!(suggest("persona", titles()), ["Persona 5"]);
+        assert_eq!(suggest("silent kingdm", ["Silent Kingdom III - Collector's Edition - Box"].into_iter()).len(), 1);
         assert_eq!(suggest("zzzz", titles()), Vec::<&str>::new());
     }
 }

@@ -6,8 +6,8 @@
 //! ```
 
 use super::{Array, PrefixTree};
-use crate::digest::Digest;
-use std::{io::Write, path::Path, sync::Arc};
+use crate::{atomic_file, digest::Digest};
+use std::{path::Path, sync::Arc};
 
 const MAGIC: &[u8; 8] = b"RISRTREE";
 const VERSION: u32 = 1;
@@ -70,10 +70,7 @@ impl PrefixTree {
     /// [`OpenError::Io`].
     pub fn save(&self, path: &Path) -> Result<(), OpenError> {
         let io = |source| OpenError::Io { path: path.display().to_string(), source };
-        let partial = path.with_extension("partial");
-        let mut file = std::fs::File::create(&partial).map_err(io)?;
-        file.write_all(&self.to_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        std::fs::rename(&partial, path).map_err(io)
+        atomic_file::write(path, &self.to_bytes()).map_err(io)
     }
 
     /// Maps the tree at `path` into memory: pages are shared between processes and read when walked.

@@ -8,7 +8,7 @@ const COLOURS: [&str; 6] = ["#3b82c4", "#e08214", "#2a9d6f", "#b05fc4", "#c94f4f
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 66.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 22.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 42.0;
 
