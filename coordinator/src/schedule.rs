@@ -41,7 +41,7 @@ pub struct ScheduleConfig {
     pub groups_per_lease: NonZeroU32,
     /// Batches of the whole run.
     pub total_batches: u64,
-    /// Version the learner starts at: the number of batches that earlier sessions of the run have trained.
+    /// Version the learner starts at: the number of batches that were trained before the run was interrupted.
     pub start_version: PolicyVersion,
     /// How long a lease lasts without a renewal.
     pub lease_timeout: Duration,

@@ -116,10 +116,7 @@ impl<'c> Search<'c> {
             if !self.catalog.is_leaf(candidate.node) {
                 self.beams.push(candidate);
             } else if rank < self.width {
-                let ranked = Ranked { leaf: candidate.node, score: candidate.score };
-                let at = self.finished.partition_point(|other| other.before(&ranked));
-                self.finished.insert(at, ranked);
-                self.finished.truncate(self.width);
+                Ranked { leaf: candidate.node, score: candidate.score }.insert_into(&mut self.finished, self.width);
             }
         }
         let best = self.beams.first().map_or(f64::NEG_INFINITY, |beam| beam.score);

@@ -16,8 +16,17 @@ pub struct Ranked {
 
 impl Ranked {
     /// The order of lists: higher score first, ties to the smaller node.
-    pub(crate) fn before(&self, other: &Self) -> bool {
+    fn before(&self, other: &Self) -> bool {
         self.score.total_cmp(&other.score).reverse().then(self.leaf.cmp(&other.leaf)).is_lt()
+    }
+
+    /// Puts this spelling in its place of a list that keeps the `limit` best, best first.
+    pub(crate) fn insert_into(self, list: &mut Vec<Self>, limit: usize) {
+        let at = list.partition_point(|other| other.before(&self));
+        if at < limit {
+            list.insert(at, self);
+            list.truncate(limit);
+        }
     }
 }
 

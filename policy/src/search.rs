@@ -40,7 +40,7 @@ pub fn top_k(
             }
         }
         if visits.is_empty() {
-            return Ok(searches.into_iter().map(Search::finish).collect());
+            return Ok(searches.into_iter().map(|search| search.closed).collect());
         }
         for ((visit, bound), arrival) in visits.iter().zip(bounds).zip(descent.expand(&visits)?) {
             searches[visit.tree].arrive(visit.node, bound, &arrival);
@@ -124,16 +124,7 @@ impl<'c> Search<'c> {
     }
 
     fn close(&mut self, leaf: NodeId, score: f64) {
-        let ranked = Ranked { leaf, score };
-        let at = self.closed.partition_point(|other| other.before(&ranked));
-        if at < self.k {
-            self.closed.insert(at, ranked);
-            self.closed.truncate(self.k);
-        }
-    }
-
-    fn finish(self) -> Vec<Ranked> {
-        self.closed
+        Ranked { leaf, score }.insert_into(&mut self.closed, self.k);
     }
 }
 

@@ -8,7 +8,7 @@
 use crate::kernels::score::Law;
 use crate::{
     checkpoint::{self, CheckpointError},
-    forest::{Forest, ForestBuilder, ItemEdges},
+    forest::{Forest, ForestBuilder},
     model::Model,
     optimizer::{AdamW, AdamWSettings},
     parameters::Parameters,
@@ -162,7 +162,7 @@ impl<'d> Sft<'d> {
         let tokens: usize = rows.iter().map(|example| example.prompt.len() + lengths(example)).sum();
         let mut total = 0.0;
         for rows in micro_batches(&rows, self.settings.micro_batch_tokens) {
-            let (forest, _) = forest(self.catalog, self.settings.space, rows);
+            let forest = forest(self.catalog, self.settings.space, rows);
             let scored = self.training.forward(&forest, self.settings.space, 1.0)?;
             let logprobs = scored.logprobs()?;
             total -= logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
@@ -206,10 +206,12 @@ fn micro_batches<'r, 'e>(rows: &'r [&'e SftExample], limit: usize) -> Vec<&'r [&
     runs
 }
 
-fn forest(catalog: &PrefixTree, space: LogprobSpace, rows: &[&SftExample]) -> (Forest, Vec<ItemEdges>) {
+fn forest(catalog: &PrefixTree, space: LogprobSpace, rows: &[&SftExample]) -> Forest {
     let mut builder = ForestBuilder::new(catalog, space);
-    let edges = rows.iter().flat_map(|row| builder.tree(&row.prompt, &[row.target])).collect();
-    (builder.build(), edges)
+    for row in rows {
+        builder.tree(&row.prompt, &[row.target]);
+    }
+    builder.build()
 }
 
 /// Mean negative log-probability of the target items in nats, without training.
@@ -226,7 +228,7 @@ pub fn nats_per_item(
     let rows: Vec<&SftExample> = examples.iter().collect();
     let mut total = 0.0;
     for rows in micro_batches(&rows, micro_batch_tokens) {
-        let (forest, _) = forest(catalog, space, rows);
+        let forest = forest(catalog, space, rows);
         let scored = score(model, &forest, Law { space, temperature: 1.0 })?;
         total -= scored.logprobs()?.into_iter().map(f64::from).sum::<f64>();
     }
