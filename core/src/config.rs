@@ -9,6 +9,7 @@ mod error;
 mod layers;
 mod objective;
 mod sections;
+mod store;
 
 pub use error::{ConfigError, Conflict, Place};
 pub use layers::{ENVIRONMENT_PREFIX, Sources};
@@ -17,6 +18,7 @@ pub use sections::{
     DataConfig, EvaluateConfig, EvaluationSplit, LossUnit, ModelConfig, OptimizerConfig, Prompts, RolloutConfig,
     RunConfig, Schedule, SearchMethod, SftConfig, TrainConfig,
 };
+pub use store::StoreConfig;
 
 use crate::digest::Digest;
 use std::path::Path;
@@ -56,10 +58,11 @@ impl RunConfig {
         toml::to_string(self).expect("every section is a table of plain values")
     }
 
-    /// Digest of everything that decides the result; the number of workers does not.
+    /// Digest of everything that decides the result; the number of workers and where checkpoints are kept do not.
     pub fn digest(&self) -> Digest {
         let mut config = self.clone();
         config.train.workers = None;
+        config.store = StoreConfig::default();
         Digest::of(config.to_toml().as_bytes())
     }
 

@@ -1,7 +1,11 @@
 //! Content digests: what a file or a policy *is*, independent of where it lies.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::{self, Read},
+    str::FromStr,
+};
 
 /// A BLAKE3 digest, printed as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,6 +16,16 @@ impl Digest {
     /// Digest of a byte string.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// Digest and number of the bytes that `reader` gives until its end.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
+        let mut hasher = blake3::Hasher::new();
+        let bytes = io::copy(&mut reader, &mut hasher)?;
+        Ok((Self(*hasher.finalize().as_bytes()), bytes))
     }
 
     /// Digest of several named parts; each is framed by its name and length, so parts cannot run into each other.
@@ -42,6 +56,22 @@ impl Digest {
     /// The first 12 hexadecimal digits, for tables and logs.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
+    }
+}
+
+/// A digest in the making, for bytes that come in pieces.
+#[derive(Debug, Clone, Default)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Digest of the bytes so far.
+    pub fn digest(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
     }
 }
 
@@ -109,6 +139,15 @@ mod tests {
         assert_eq!(Digest::from_bytes(digest.as_bytes()), Ok(digest));
         assert_eq!(Digest::from_bytes(&[0; 31]), Err(DigestError::Length { got: 31 }));
         assert!("zz".parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn a_reader_has_the_digest_and_the_size_of_its_bytes() {
+        let bytes = vec![7; 100_000];
+        assert_eq!(Digest::of_reader(&bytes[..]).unwrap(), (Digest::of(&bytes), 100_000));
+        let mut hasher = Hasher::default();
+        bytes.chunks(999).for_each(|chunk| hasher.update(chunk));
+        assert_eq!(hasher.digest(), Digest::of(&bytes));
     }
 
     #[test]

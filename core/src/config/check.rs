@@ -53,7 +53,7 @@ impl Ranges<'_> {
 }
 
 fn ranges(config: &RunConfig, ranges: &Ranges<'_>) -> Result<(), ConfigError> {
-    let RunConfig { seed, data: _, model, sft, rollout, objective, optimizer, train, evaluate } = config;
+    let RunConfig { seed, data: _, model, sft, rollout, objective, optimizer, train, evaluate, store } = config;
     ranges.rule("seed", seed.0, "at most 9223372036854775807", i64::try_from(seed.0).is_ok())?;
 
     ranges.at_least_one("model.hidden_size", model.hidden_size)?;
@@ -101,6 +101,9 @@ fn ranges(config: &RunConfig, ranges: &Ranges<'_>) -> Result<(), ConfigError> {
 
     ranges.at_least_one("evaluate.top_k", evaluate.top_k)?;
     ranges.at_least_one("evaluate.beam_width", evaluate.beam_width)?;
+
+    ranges.at_least_one("store.keep", store.keep)?;
+    ranges.at_least_one("store.patience_seconds", store.patience_seconds)?;
     objective.switches.validate().map_err(|error| match error {
         ObjectiveError::Setting { field, value, expected } => {
             let key = format!("objective.{field}");

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 use super::objective::ObjectiveSection;
+use super::store::StoreConfig;
 use crate::logprob_space::LogprobSpace;
 use crate::selection::{Fill, Pick};
 
@@ -30,6 +31,8 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// How checkpoints are measured.
     pub evaluate: EvaluateConfig,
+    /// Where checkpoints are kept besides the run's folder.
+    pub store: StoreConfig,
 }
 
 impl Default for RunConfig {
@@ -44,6 +47,7 @@ impl Default for RunConfig {
             optimizer: OptimizerConfig::default(),
             train: TrainConfig::default(),
             evaluate: EvaluateConfig::default(),
+            store: StoreConfig::default(),
         }
     }
 }

@@ -132,8 +132,9 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
-fn the_number_of_workers_does_not_change_the_digest_and_the_seed_does() {
+fn the_number_of_workers_and_the_store_do_not_change_the_digest_and_the_seed_does() {
     let digest = |text: &str| resolve(text).unwrap().digest();
     assert_eq!(digest("[train]\nworkers = 3"), digest("[train]\nworkers = 1"));
     assert_ne!(digest("seed = 1"), digest("seed = 2"));
+    assert_eq!(digest("[store]\nurl = \"s3://bucket/runs\""), digest("[store]\nkeep = 7"));
 }
