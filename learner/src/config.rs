@@ -5,7 +5,8 @@ use riser_core::{
     snapshot::PolicySnapshot,
 };
 use riser_proto::call::Patience;
-use std::{path::PathBuf, time::Duration};
+use riser_store::{Disk, DurableStore, FileSystem, Skipped};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 /// Settings of the learner.
 #[derive(Debug, Clone)]
@@ -30,6 +31,12 @@ pub struct LearnerConfig {
     pub evaluate_at_start: bool,
     /// Where and how often to keep checkpoints; `None` for none.
     pub checkpoints: Option<CheckpointConfig>,
+    /// The disk that checkpoints are written to.
+    pub files: Arc<dyn FileSystem>,
+    /// Where finished checkpoints are copied to; `None` for nowhere.
+    pub durable: Option<DurableConfig>,
+    /// Damaged checkpoints that recovery passed over, to be told to whoever watches the run.
+    pub skipped: Vec<Skipped>,
     /// Workers that may subscribe at one time.
     pub max_subscribers: usize,
     /// Silence after which the publisher says that it is alive.
@@ -51,6 +58,15 @@ pub struct CheckpointConfig {
     pub keep: usize,
 }
 
+/// The durable store of a run.
+#[derive(Debug, Clone)]
+pub struct DurableConfig {
+    /// The store, at the place of this run.
+    pub store: DurableStore,
+    /// Newest checkpoints to keep there.
+    pub keep: usize,
+}
+
 impl LearnerConfig {
     /// A learner at the beginning of a run that evaluates nothing and keeps no checkpoints.
     pub fn new(lockstep: Lockstep, space: LogprobSpace, total_batches: u64) -> Self {
@@ -65,6 +81,9 @@ impl LearnerConfig {
             evaluate_every: 0,
             evaluate_at_start: false,
             checkpoints: None,
+            files: Arc::new(Disk),
+            durable: None,
+            skipped: vec![],
             max_subscribers: 1024,
             heartbeat: Duration::from_secs(10),
             subscriber_timeout: Duration::from_secs(60),

@@ -27,6 +27,34 @@ pub enum Event {
         /// Its folder.
         folder: PathBuf,
     },
+    /// A checkpoint that was due and could not be written. Training goes on and the next one is tried when it is due.
+    CheckpointFailed {
+        /// The policy that was to be in it.
+        version: PolicyVersion,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A damaged checkpoint that was passed over.
+    CheckpointSkipped {
+        /// The policy in it.
+        version: PolicyVersion,
+        /// Where it has been set aside.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A checkpoint, committed in the durable store.
+    Stored {
+        /// The policy in it.
+        version: PolicyVersion,
+    },
+    /// A checkpoint that could not be brought to the durable store. The next one is tried when it is written.
+    StoreFailed {
+        /// The policy in it.
+        version: PolicyVersion,
+        /// What went wrong.
+        reason: String,
+    },
     /// The end of the learner's work.
     End(Outcome),
 }

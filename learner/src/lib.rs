@@ -1,8 +1,8 @@
 //! The learner: groups in, policy versions out.
 //!
-//! Four actors, each in a file that says what it takes, waits for and gives: [`ingest`] checks every group that arrives,
-//! [`batcher`] collects batches, [`steps`] trains on them and keeps checkpoints, [`publisher`] pushes each version to
-//! whoever subscribed. The learner waits for groups and for nobody else: a dead, frozen or slow worker costs it nothing.
+//! Five actors, each in a file that says what it takes, waits for and gives: [`ingest`] checks every group that arrives,
+//! [`batcher`] collects batches, [`steps`] trains on them, `saver` writes checkpoints behind it, [`publisher`] pushes each
+//! version to whoever subscribed. The learner waits for groups and for nobody else: a dead, frozen or slow worker costs it nothing.
 //!
 //! The crate refuses to know tensors; a [`Trainer`] does. Start reading at [`trainer`] and [`batch_book`].
 
@@ -14,11 +14,14 @@ pub mod event;
 pub mod ingest;
 mod notifier;
 pub mod publisher;
+pub mod recovery;
 mod role;
+mod saver;
 pub mod service;
 mod snapshot_file;
 pub mod steps;
 pub mod trainer;
+mod uploads;
 
 pub use config::LearnerConfig;
 pub use event::{Event, Outcome};

@@ -47,8 +47,8 @@ pub enum SnapshotFileError {
     },
 }
 
-/// Writes `snapshot` to `path`.
-pub(crate) fn write(snapshot: &PolicySnapshot, path: &Path) -> Result<(), SnapshotFileError> {
+/// The bytes of the file; `path` is only named in errors.
+pub(crate) fn bytes(snapshot: &PolicySnapshot, path: &Path) -> Result<Vec<u8>, SnapshotFileError> {
     let format = |source| SnapshotFileError::Format { path: path.to_owned(), source };
     let views = snapshot.tensors().iter().map(|tensor| {
         let dtype = match tensor.dtype() {
@@ -59,7 +59,7 @@ pub(crate) fn write(snapshot: &PolicySnapshot, path: &Path) -> Result<(), Snapsh
         Ok((tensor.name(), TensorView::new(dtype, shape, tensor.bytes())?))
     });
     let views = views.collect::<Result<Vec<_>, _>>().map_err(format)?;
-    safetensors::serialize_to_file(views, None, path).map_err(format)
+    safetensors::serialize(views, None).map_err(format)
 }
 
 /// Reads the policy of `version` from `path`.

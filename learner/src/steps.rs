@@ -4,10 +4,12 @@
 //! |---|---|
 //! | takes | batches from the batcher, one at a time, when it is ready for the next |
 //! | waits for | all groups of the batch; the observer, if its channel is full |
-//! | gives | policy versions to the publisher, checkpoints to the disk, [`Event`]s to the observer |
+//! | gives | policy versions to the publisher, states to be checkpointed to the saver, [`Event`]s to the observer |
 //!
 //! The trainer runs on a blocking thread and comes back with its result. Between two steps nobody but the batch is waited
-//! for. A shutdown ends the wait at once, or else the step is finished first; then the last version is checkpointed.
+//! for; checkpoints are written behind them. A shutdown ends the wait at once, or else the step is finished first; then
+//! the last version is checkpointed and that is waited for. A version is evaluated before it is checkpointed, so a run
+//! that goes on from a checkpoint has the evaluations of everything before.
 
 use crate::{
     LearnerConfig,
@@ -15,9 +17,11 @@ use crate::{
     checkpoint::{self, CheckpointError},
     event::{Event, Outcome, StepReport},
     publisher::Publisher,
+    saver::{Save, Saver},
     trainer::{Metrics, Trainer, TrainerError},
 };
 use riser_core::{digest::Digest, group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
+use riser_store::Skipped;
 use std::any::Any;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -75,8 +79,10 @@ pub struct Steps {
     publisher: Publisher,
     batches: BatcherHandle,
     events: mpsc::Sender<Event>,
+    /// There while checkpoints are kept and training goes on.
+    saver: Option<Saver>,
     version: PolicyVersion,
-    /// Version of the newest checkpoint and of the newest evaluation.
+    /// Version of the newest checkpoint that was handed over, and of the newest evaluation.
     saved: Option<PolicyVersion>,
     evaluated: Option<PolicyVersion>,
 }
@@ -92,6 +98,8 @@ impl Steps {
         events: mpsc::Sender<Event>,
     ) -> Self {
         let version = config.start_version;
+        // What a run goes on from is there already.
+        let saved = config.start_digest.map(|_| version);
         Self {
             config,
             catalog,
@@ -99,8 +107,9 @@ impl Steps {
             publisher,
             batches,
             events,
+            saver: None,
             version,
-            saved: None,
+            saved,
             evaluated: None,
         }
     }
@@ -110,6 +119,26 @@ impl Steps {
     /// # Errors
     /// [`StepError`].
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<Outcome, StepError> {
+        for Skipped { version, place, reason } in std::mem::take(&mut self.config.skipped) {
+            self.emit(Event::CheckpointSkipped { version: PolicyVersion(version), place, reason }).await;
+        }
+        let stop = shutdown.child_token();
+        if let Some(checkpoints) = self.config.checkpoints.clone() {
+            self.saver = Some(Saver::start(checkpoints, &self.config, self.events.clone(), stop.clone()));
+        }
+        let trained = self.train(&stop).await;
+        // Whatever ended training, what is being written is waited for.
+        let saved = match self.saver.take() {
+            Some(saver) => saver.finish().await,
+            None => Ok(()),
+        };
+        let outcome = trained?;
+        saved?;
+        self.emit(Event::End(outcome)).await;
+        Ok(outcome)
+    }
+
+    async fn train(&mut self, stop: &CancellationToken) -> Result<Outcome, StepError> {
         let version = self.version;
         let snapshot = self.with_trainer(move |trainer| trainer.snapshot(version)).await?;
         self.check_resumed(&snapshot)?;
@@ -124,23 +153,21 @@ impl Steps {
         }
         while self.version.0 < self.config.total_batches {
             let waited_since = Instant::now();
-            let Some(Ok(batch)) = shutdown.run_until_cancelled(self.batches.next()).await else { break };
+            let Some(Ok(batch)) = stop.run_until_cancelled(self.batches.next()).await else { break };
             digest = self.step(batch, waited_since).await?;
-            if due(self.version, self.config.checkpoints.as_ref().map_or(0, |checkpoints| checkpoints.every)) {
-                self.save().await?;
-            }
             if due(self.version, self.config.evaluate_every) {
                 self.evaluate().await?;
             }
+            if due(self.version, self.config.checkpoints.as_ref().map_or(0, |checkpoints| checkpoints.every)) {
+                self.save().await?;
+            }
         }
         let finished = self.version.0 >= self.config.total_batches;
-        self.save().await?;
         if finished && self.config.evaluate_every > 0 {
             self.evaluate().await?;
         }
-        let outcome = Outcome { version: self.version, digest, finished };
-        self.emit(Event::End(outcome)).await;
-        Ok(outcome)
+        self.save().await?;
+        Ok(Outcome { version: self.version, digest, finished })
     }
 
     fn check_resumed(&self, snapshot: &PolicySnapshot) -> Result<(), StepError> {
@@ -206,21 +233,17 @@ impl Steps {
         Ok(())
     }
 
-    /// Writes a checkpoint, unless there is one of this version already.
+    /// Hands a checkpoint over, unless that has been done for this version.
     async fn save(&mut self) -> Result<(), StepError> {
-        let Some(checkpoints) = self.config.checkpoints.clone() else { return Ok(()) };
-        let version = self.version;
-        if self.saved.replace(version) == Some(version) {
+        if self.saver.is_none() || self.saved.replace(self.version) == Some(self.version) {
             return Ok(());
         }
-        let (catalog, lockstep, shelf) = (self.catalog, self.config.lockstep, self.publisher.shelf());
-        let written = self.with_trainer(move |trainer| {
-            let written = checkpoint::write(&checkpoints.folder, catalog, lockstep, &shelf, |path| trainer.save(path));
-            Ok(written.and_then(|folder| checkpoint::prune(&checkpoints.folder, checkpoints.keep).map(|()| folder)))
-        });
-        let folder = written.await??;
-        tracing::info!(version = version.0, folder = %folder.display(), "checkpoint written");
-        self.emit(Event::Checkpoint { version, folder }).await;
+        let state = self.with_trainer(|trainer| trainer.state()).await?;
+        let shelf = self.publisher.shelf();
+        let (manifest, contents) = checkpoint::assemble(self.catalog, self.config.lockstep, &shelf, state)?;
+        if let Some(saver) = &self.saver {
+            saver.submit(Save { manifest, contents });
+        }
         Ok(())
     }
 

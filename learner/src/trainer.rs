@@ -1,7 +1,8 @@
 //! What the learner needs from a model.
 
 use riser_core::{group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
-use std::{collections::BTreeMap, path::Path};
+use riser_store::Contents;
+use std::collections::BTreeMap;
 
 /// Why a trainer failed, in its own words.
 pub type TrainerError = Box<dyn std::error::Error + Send + Sync>;
@@ -31,9 +32,10 @@ pub trait Trainer: Send + 'static {
     /// Whatever makes the evaluation impossible; the run ends with it.
     fn evaluate(&mut self, version: PolicyVersion) -> Result<Metrics, TrainerError>;
 
-    /// Writes everything that [`step`](Self::step) depends on into `folder`, which exists and is empty.
+    /// An immutable copy of everything that [`step`](Self::step) depends on, as the files of a checkpoint. Training waits for
+    /// the copy; the bytes of the files are made, written and uploaded while it goes on.
     ///
     /// # Errors
-    /// For example a full disk.
-    fn save(&self, folder: &Path) -> Result<(), TrainerError>;
+    /// For example a device that does not give the parameters back.
+    fn state(&self) -> Result<Contents, TrainerError>;
 }

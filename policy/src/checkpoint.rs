@@ -11,6 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The file of a model folder that says its shape.
+pub const CONFIG_FILE: &str = "config.json";
+
+/// The file of a model folder that holds its parameters.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+
 /// Why a folder is not a model.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -80,22 +86,46 @@ pub fn save(parameters: &Parameters, folder: &Path) -> Result<(), CheckpointErro
         move |source| CheckpointError::Io { path, source }
     };
     std::fs::create_dir_all(folder).map_err(io(folder))?;
-    let config = format!("{:#}\n", parameters.shape().to_json());
-    write_whole(&folder.join("config.json"), config.as_bytes())?;
+    files(parameters)?.iter().try_for_each(|(name, bytes)| write_whole(&folder.join(name), bytes))
+}
+
+/// The files of a model folder by name, as [`save`] writes them.
+///
+/// # Errors
+/// [`CheckpointError::Content`] if a parameter cannot be read.
+pub fn files(parameters: &Parameters) -> Result<[(&'static str, Vec<u8>); 2], CheckpointError> {
+    Ok([(CONFIG_FILE, config_bytes(parameters)), (WEIGHTS_FILE, weight_bytes(parameters)?)])
+}
+
+/// The bytes of [`CONFIG_FILE`].
+pub(crate) fn config_bytes(parameters: &Parameters) -> Vec<u8> {
+    format!("{:#}\n", parameters.shape().to_json()).into_bytes()
+}
+
+/// The bytes of [`WEIGHTS_FILE`].
+pub(crate) fn weight_bytes(parameters: &Parameters) -> Result<Vec<u8>, CheckpointError> {
     let tensors = parameters.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-    write_tensors(&folder.join("model.safetensors"), tensors)
+    tensor_bytes(Path::new(WEIGHTS_FILE), tensors)
+}
+
+/// Named tensors as a safetensors file that transformers accepts; `path` is only named in errors.
+pub(crate) fn tensor_bytes(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, Tensor)>,
+) -> Result<Vec<u8>, CheckpointError> {
+    // transformers refuses a file without this entry.
+    let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
+    safetensors::serialize(tensors, metadata)
+        .map_err(|error| CheckpointError::Content { path: path.to_owned(), what: error.to_string() })
 }
 
 /// Writes named tensors as a safetensors file that transformers accepts.
+#[cfg(test)]
 pub(crate) fn write_tensors(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, Tensor)>,
 ) -> Result<(), CheckpointError> {
-    // transformers refuses a file without this entry.
-    let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
-    let bytes = safetensors::serialize(tensors, metadata)
-        .map_err(|error| CheckpointError::Content { path: path.to_owned(), what: error.to_string() })?;
-    write_whole(path, &bytes)
+    write_whole(path, &tensor_bytes(path, tensors)?)
 }
 
 /// Reads named tensors from a safetensors file of ours.

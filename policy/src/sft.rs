@@ -13,7 +13,7 @@ use crate::{
     optimizer::{AdamW, AdamWSettings},
     parameters::Parameters,
     schedule::Schedule,
-    training::{Training, score},
+    training::{OPTIMIZER_FILE, Training, TrainingState, score},
 };
 use candle_core::{Device, Result};
 use riser_core::{
@@ -104,7 +104,7 @@ impl<'d> Sft<'d> {
         Ok(Self { order: order(catalog, examples, &settings), catalog, examples, settings, training })
     }
 
-    /// Goes on from a folder that [`save`](Self::save) wrote; the continued run gives the same bits as an undisturbed one.
+    /// Goes on from a folder with the files of a [`state`](Self::state); the continued run gives the same bits as an undisturbed one.
     ///
     /// # Errors
     /// [`CheckpointError`].
@@ -123,13 +123,12 @@ impl<'d> Sft<'d> {
         Ok(Self { order: order(catalog, examples, &settings), catalog, examples, settings, training })
     }
 
-    /// Writes everything that the next step depends on: the model as a Hugging Face folder, and the optimizer.
+    /// A copy of everything that the next step depends on.
     ///
     /// # Errors
-    /// [`CheckpointError`].
-    pub fn save(&self, folder: &Path) -> std::result::Result<(), CheckpointError> {
-        checkpoint::save(self.training.parameters(), folder)?;
-        self.training.optimizer().save(&folder.join(OPTIMIZER_FILE))
+    /// Whatever candle reports.
+    pub fn state(&self) -> Result<TrainingState> {
+        self.training.state()
     }
 
     /// Optimizer steps taken.
@@ -181,8 +180,6 @@ impl<'d> Sft<'d> {
         })
     }
 }
-
-const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 
 fn order(catalog: &PrefixTree, examples: &[SftExample], settings: &SftSettings) -> BatchOrder {
     let length = |example: &SftExample| (example.prompt.len() + catalog.nodes_to(example.target).len() - 1) as u32;
@@ -315,7 +312,12 @@ mod tests {
         for _ in 0..11 {
             first.step().unwrap();
         }
-        first.save(folder.path()).unwrap();
+        let state = first.state().unwrap();
+        // Written later, while training goes on.
+        first.step().unwrap();
+        for file in TrainingState::FILES {
+            std::fs::write(folder.path().join(file), state.bytes(file).unwrap()).unwrap();
+        }
         let mut second = Sft::resume(folder.path(), &Device::Cpu, &catalog, &examples, settings).unwrap();
         for _ in 11..20 {
             second.step().unwrap();

@@ -3,6 +3,10 @@
 //! The loss never exists as a tensor. The caller reads log-probabilities, decides `c_e = dL / d logprob_e` for every edge
 //! (the objective does, in f64), and the backward pass starts from `sum_e c_e logprob_e`, whose gradient is that of the loss.
 
+mod state;
+
+pub use state::{OPTIMIZER_FILE, TrainingState};
+
 use crate::{
     forest::Forest,
     kernels::score::{Law, edge_logprobs},
@@ -65,6 +69,14 @@ impl Training {
     pub fn resume(parameters: Parameters, optimizer: AdamW) -> Result<Self> {
         let (model, frozen) = (parameters.trainable_model()?, parameters.inference_model()?);
         Ok(Self { parameters, model, frozen, optimizer, gradients: Gradients::default(), has_gradients: false })
+    }
+
+    /// A copy of everything that the next step depends on, which later steps do not change.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub fn state(&self) -> Result<TrainingState> {
+        TrainingState::of(&self.parameters, &self.optimizer)
     }
 
     /// The parameters as they are now.

@@ -14,6 +14,7 @@ mod metrics_log;
 mod model_folder;
 mod output;
 mod progress;
+mod recovery;
 mod reinforcement;
 mod report;
 mod run_folder;

@@ -4,6 +4,7 @@ use crate::failure::{Hint, Usage};
 use crate::metrics_log::{Kind, MetricsLog};
 use crate::model_folder;
 use crate::progress::{Column, Progress};
+use crate::recovery;
 use crate::run_folder::RunFolder;
 use anyhow::Context;
 use riser::cluster::{self, ClusterConfig, Parts};
@@ -13,10 +14,11 @@ use riser::settings;
 use riser_core::config::{EvaluationSplit, RunConfig};
 use riser_core::data_folder::DataFolder;
 use riser_core::digest::Digest;
-use riser_core::ids::{PolicyVersion, WorkerId};
+use riser_core::ids::WorkerId;
 use riser_core::lockstep::Lockstep;
 use riser_learner::checkpoint::{self, Checkpoint};
 use riser_learner::config::CheckpointConfig;
+use riser_learner::recovery::Recovery;
 use riser_learner::{Event, LearnerConfig};
 use riser_policy::Device;
 use riser_policy::parameters::Parameters;
@@ -77,18 +79,17 @@ pub(crate) fn run(
     run: &RunFolder,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Finished>> {
-    let checkpoint = match checkpoint::latest(&run.checkpoints())? {
-        Some(folder) => Some(checkpoint::open(&folder)?),
-        None => None,
-    };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let durable = recovery::durable(&config.store, run)?;
+    let Recovery { checkpoint, skipped, .. } = runtime.block_on(recovery::recover(run, durable.as_ref()))?;
     let start = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.version.0);
     if let Some(finished) = finished(config, run, checkpoint.as_ref())? {
         return Ok(Some(finished));
     }
-    let cluster = cluster_config(config, run, checkpoint.as_ref())?;
+    let mut cluster = cluster_config(config, run, checkpoint.as_ref())?;
+    (cluster.learner.durable, cluster.learner.skipped) = (durable, skipped);
     let (sender, mut events) = mpsc::channel(EVENT_BUFFER);
     let parts = parts(config, data, reference, checkpoint.as_ref(), sender)?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let mut observer = Observer::new(config, run, start)?;
     let outcome = runtime.block_on(async {
         let observe = async {
@@ -104,7 +105,7 @@ pub(crate) fn run(
         };
         let (outcome, observed) = tokio::join!(cluster::run(cluster, parts, stop.clone()), observe);
         observed?;
-        anyhow::Ok(outcome?)
+        recovery::explained(outcome)
     })?;
     observer.progress.finish();
     if !outcome.finished {
@@ -246,10 +247,13 @@ impl Observer {
                 values["seconds"] = seconds.into();
                 self.log.append(Kind::Evaluation, version.0, &values)?;
             }
-            Event::Checkpoint { version: PolicyVersion(version), folder } => {
-                tracing::info!(version, folder = %folder.display(), "checkpoint written");
+            Event::CheckpointFailed { version, reason } => {
+                self.progress.note(&format!("checkpoint {version} was not written: {reason}"));
             }
-            Event::End(_) => {}
+            Event::StoreFailed { version, reason } => {
+                self.progress.note(&format!("checkpoint {version} was not stored: {reason}"));
+            }
+            Event::Checkpoint { .. } | Event::CheckpointSkipped { .. } | Event::Stored { .. } | Event::End(_) => {}
         }
         Ok(())
     }

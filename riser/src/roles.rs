@@ -6,4 +6,4 @@ mod trainer;
 
 pub use prompts::RlPrompts;
 pub use sampler::{PolicySampler, PolicySamplers};
-pub use trainer::{OPTIMIZER_FILE, PolicyTrainer, Watch};
+pub use trainer::{PolicyTrainer, Watch};

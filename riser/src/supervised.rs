@@ -92,7 +92,7 @@ pub(crate) fn run(
                 if is_best { "  best so far" } else { "" },
             ));
             if is_best {
-                state::save_best(sft.parameters(), &run.checkpoints())?;
+                state::save_best(sft.parameters(), state.step, &run.checkpoints())?;
             }
         }
         if state.step.is_multiple_of(config.sft.checkpoint_every) || state.step == steps {
@@ -100,7 +100,7 @@ pub(crate) fn run(
         }
     }
     progress.finish();
-    let best = model_folder::load(&state::best(&run.checkpoints()))?;
+    let best = model_folder::load(&state::best(&run.checkpoints())?)?;
     model_folder::save(&best, data.speller(), &run.path().join(model_folder::NAME))?;
     Ok(Some(best))
 }

@@ -186,7 +186,8 @@ fn name_of(version: u64) -> String {
     format!("{PREFIX}{version:08}")
 }
 
-fn version_of(name: &str) -> Option<u64> {
+/// The version of a checkpoint by the name of its folder; `None` for any other name.
+pub fn version_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(PREFIX)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }

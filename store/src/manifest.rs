@@ -100,11 +100,8 @@ mod tests {
 
     #[test]
     fn a_manifest_of_another_version_or_with_a_name_outside_is_refused() {
-        let manifest = |name: &str| Manifest {
-            version: 3,
-            about: (),
-            files: [(name.to_owned(), FileRecord::of(b"x"))].into(),
-        };
+        let manifest =
+            |name: &str| Manifest { version: 3, about: (), files: [(name.to_owned(), FileRecord::of(b"x"))].into() };
         let (text, digest) = manifest("model").seal().unwrap();
         assert_eq!(Manifest::<()>::unseal(&text, 3).unwrap(), (manifest("model"), digest));
         let moved = Manifest::<()>::unseal(&text, 4).unwrap_err().to_string();

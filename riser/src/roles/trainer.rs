@@ -1,6 +1,7 @@
 //! The learner's side: a policy that trains, is measured and is saved.
 
 use crate::ranking::{self, Search};
+use crate::training_state;
 use riser_core::data_folder::{DataFolder, PromptRow};
 use riser_core::group::RolloutGroup;
 use riser_core::ids::PolicyVersion;
@@ -11,14 +12,12 @@ use riser_policy::checkpoint::{self, CheckpointError};
 use riser_policy::optimizer::AdamW;
 use riser_policy::parameters::Parameters;
 use riser_policy::reinforce::{Reinforce, ReinforceSettings};
-use riser_policy::training::Training;
+use riser_policy::training::{OPTIMIZER_FILE, Training};
 use riser_policy::{Device, TensorError};
+use riser_store::Contents;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
-
-/// The optimizer's state inside a checkpoint.
-pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 
 /// The rows that a policy is measured on while it trains.
 pub struct Watch {
@@ -50,7 +49,7 @@ impl PolicyTrainer {
         Ok(Self { reinforce: Reinforce::new(training, reference, settings)?, data, watch })
     }
 
-    /// Goes on from a checkpoint that [`Trainer::save`] wrote.
+    /// Goes on from a folder with the files of [`Trainer::state`].
     ///
     /// # Errors
     /// [`CheckpointError`] for a folder that is not a checkpoint, or whatever the model reports.
@@ -90,9 +89,8 @@ impl Trainer for PolicyTrainer {
         Ok(ranking.means(self.watch.search.top_k))
     }
 
-    fn save(&self, folder: &Path) -> Result<(), TrainerError> {
-        checkpoint::save(self.parameters(), folder)?;
-        Ok(self.reinforce.training().optimizer().save(&folder.join(OPTIMIZER_FILE))?)
+    fn state(&self) -> Result<Contents, TrainerError> {
+        Ok(training_state::contents(self.reinforce.training().state()?))
     }
 }
 

@@ -2,19 +2,23 @@
 //!
 //! ```text
 //! checkpoints/
-//!   step-00000500/   model, optimizer, state.json; renamed into place when complete, older ones deleted afterwards
-//!   best/            the model with the lowest validation loss
+//!   step-00000500/        model and optimizer; the manifest holds the state below
+//!   best/step-00000400/   the model with the lowest validation loss
 //! ```
 
+use crate::failure::Hint;
 use anyhow::Context;
+use riser::training_state;
 use riser_policy::parameters::Parameters;
 use riser_policy::sft::Sft;
+use riser_store::{CheckpointFolder, Contents, FolderError};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::{Path, PathBuf};
 
-const PREFIX: &str = "step-";
-const STATE: &str = "state.json";
+/// Whole checkpoints that are kept: the newest, and one to fall back to.
+const KEPT: usize = 2;
+
+const BEST: &str = "best";
 
 /// Progress of the stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -29,13 +33,22 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The newest state under `folder` and the checkpoint it came with; the beginning if there is none.
+    /// The newest whole state under `folder` and the checkpoint it came with; the beginning if there is none.
     pub(super) fn latest(folder: &Path) -> anyhow::Result<(Self, Option<PathBuf>)> {
-        let Some(newest) = checkpoints(folder)?.pop() else { return Ok((Self::default(), None)) };
-        let path = newest.join(STATE);
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let state = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
-        Ok((state, Some(newest)))
+        let recovered = CheckpointFolder::<Self>::new(folder).recover();
+        let hint = match &recovered {
+            Err(FolderError::NoneWhole { .. }) => "move the folder away to begin the stage again",
+            _ => "the run's folder must be readable and writable",
+        };
+        let recovered = recovered.hint(|| hint.to_owned())?;
+        for skipped in &recovered.skipped {
+            crate::output::note(format!(
+                "checkpoint {} is damaged ({}); kept as {}",
+                skipped.version, skipped.reason, skipped.place
+            ));
+        }
+        let Some(newest) = recovered.newest else { return Ok((Self::default(), None)) };
+        Ok((newest.manifest.about, Some(newest.path)))
     }
 
     /// Whether the loss has not improved for `patience` validations; never with a patience of 0.
@@ -55,59 +68,33 @@ impl State {
         is_best
     }
 
-    /// Writes a checkpoint and deletes the ones before it.
+    /// Writes a checkpoint and removes old ones.
     pub(super) fn save(&self, sft: &Sft<'_>, folder: &Path) -> anyhow::Result<()> {
-        let name = format!("{PREFIX}{:08}", self.step);
-        let older: Vec<_> = checkpoints(folder)?.into_iter().filter(|path| !path.ends_with(&name)).collect();
-        replace(&folder.join(&name), |partial| {
-            sft.save(partial)?;
-            Ok(fs::write(partial.join(STATE), serde_json::to_vec(self)?)?)
-        })?;
-        older.iter().try_for_each(|path| {
-            fs::remove_dir_all(path).with_context(|| format!("cannot delete the old checkpoint {}", path.display()))
-        })
+        let state = sft.state().context("cannot copy the state")?;
+        self.write(training_state::contents(state), folder)
+    }
+
+    fn write(&self, contents: Contents, folder: &Path) -> anyhow::Result<()> {
+        let mut folder = CheckpointFolder::new(folder);
+        folder.write(self.step, *self, contents)?;
+        folder.prune(KEPT, &[])?;
+        Ok(())
     }
 }
 
 /// Where the best model lies.
-pub(super) fn best(folder: &Path) -> PathBuf {
-    folder.join("best")
+pub(super) fn best(folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join(BEST);
+    let newest = CheckpointFolder::<()>::new(&path).recover()?.newest;
+    Ok(newest.with_context(|| format!("there is no model in {}", path.display()))?.path)
 }
 
-/// Keeps a model as the best one.
-pub(super) fn save_best(parameters: &Parameters, folder: &Path) -> anyhow::Result<()> {
-    replace(&best(folder), |partial| Ok(riser_policy::checkpoint::save(parameters, partial)?))
-}
-
-/// Complete checkpoints, oldest first.
-fn checkpoints(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Fills a folder under another name and moves it into place when it is complete.
-fn replace(folder: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let partial = folder.with_file_name(format!(".{name}.partial"));
-    let write = || -> anyhow::Result<()> {
-        if partial.exists() {
-            fs::remove_dir_all(&partial)?;
-        }
-        fs::create_dir_all(&partial)?;
-        fill(&partial)?;
-        if folder.exists() {
-            fs::remove_dir_all(folder)?;
-        }
-        Ok(fs::rename(&partial, folder)?)
-    };
-    write().with_context(|| format!("cannot write {}", folder.display()))
+/// Keeps the model of `step` as the best one.
+pub(super) fn save_best(parameters: &Parameters, step: u64, folder: &Path) -> anyhow::Result<()> {
+    let mut folder = CheckpointFolder::new(folder.join(BEST));
+    folder.write(step, (), training_state::model_contents(parameters)?)?;
+    folder.prune(1, &[])?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -123,16 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_complete_checkpoint_is_found_and_a_partial_one_is_not() {
+    fn the_newest_whole_checkpoint_is_found_and_a_damaged_one_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(State::latest(folder.path()).unwrap(), (State::default(), None));
-        for step in [90, 100] {
-            let state = State { step, best_loss: Some(0.5), validations_since_best: 1 };
-            let path = folder.path().join(format!("step-{step:08}"));
-            replace(&path, |partial| Ok(fs::write(partial.join(STATE), serde_json::to_vec(&state)?)?)).unwrap();
+        let state = |step| State { step, best_loss: Some(0.1 + 0.2), validations_since_best: 1 };
+        for step in [90, 100, 110] {
+            state(step).write(Contents::new().with_bytes("model", "weights"), folder.path()).unwrap();
         }
-        fs::create_dir(folder.path().join(".step-00000110.partial")).unwrap();
-        let (state, path) = State::latest(folder.path()).unwrap();
-        assert_eq!((state.step, path), (100, Some(folder.path().join("step-00000100"))));
+        let at = |step: u64| folder.path().join(format!("step-{step:08}"));
+        assert!(!at(90).exists());
+        assert_eq!(State::latest(folder.path()).unwrap(), (state(110), Some(at(110))));
+        std::fs::write(at(110).join("model"), "WEIGHTS").unwrap();
+        assert_eq!(State::latest(folder.path()).unwrap(), (state(100), Some(at(100))));
+        std::fs::write(at(100).join("model"), "WEIGHTS").unwrap();
+        assert!(State::latest(folder.path()).is_err());
     }
 }

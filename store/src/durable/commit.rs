@@ -41,19 +41,15 @@ impl DurableStore {
     {
         let Checkpoint { path, manifest, digest } = checkpoint;
         let sealed = manifest.seal();
-        let (text, _) = sealed.map_err(|source| StoreError::Damaged {
-            path: path.clone(),
-            source: Damage::Manifest(source),
-        })?;
+        let (text, _) =
+            sealed.map_err(|source| StoreError::Damaged { path: path.clone(), source: Damage::Manifest(source) })?;
         if self.is_committed(checkpoint, &text).await? {
             return Ok(Committed::Before);
         }
         for (name, &record) in &manifest.files {
             let to = self.file_path(manifest.version, *digest, name);
             if !self.is_uploaded(&to, record).await? {
-                self.upload(&path.join(name), name, record, &to)
-                    .await
-                    .map_err(|error| error.about_checkpoint(path))?;
+                self.upload(&path.join(name), name, record, &to).await.map_err(|error| error.about_checkpoint(path))?;
             }
         }
         let manifest_path = self.manifest_path(manifest.version);
@@ -83,12 +79,7 @@ impl DurableStore {
             Ok((_, digest)) => digest.short(),
             Err(damage) => format!("that cannot be read ({damage})"),
         };
-        Err(StoreError::Conflict {
-            version,
-            place: self.to_string(),
-            committed,
-            refused: checkpoint.digest.short(),
-        })
+        Err(StoreError::Conflict { version, place: self.to_string(), committed, refused: checkpoint.digest.short() })
     }
 
     /// Objects appear whole or not at all, and only this content has this name, so a size is enough.
@@ -100,13 +91,7 @@ impl DurableStore {
         }
     }
 
-    async fn upload(
-        &self,
-        from: &Path,
-        name: &str,
-        record: FileRecord,
-        to: &ObjectPath,
-    ) -> Result<(), StoreError> {
+    async fn upload(&self, from: &Path, name: &str, record: FileRecord, to: &ObjectPath) -> Result<(), StoreError> {
         let part_bytes = self.transfer.part_bytes.max(record.bytes / MAX_PARTS).max(1);
         let mut reader = PartReader::open(from, part_bytes).await?;
         if record.bytes <= part_bytes {

@@ -27,10 +27,8 @@ impl DurableStore {
     /// # Errors
     /// [`StoreError::Url`], [`StoreError::Scheme`], or [`StoreError::Object`] if the settings do not fit together.
     pub fn connect(location: &Location) -> Result<Self, StoreError> {
-        let wrong = |reason: &dyn std::fmt::Display| StoreError::Url {
-            url: location.url.clone(),
-            reason: reason.to_string(),
-        };
+        let wrong =
+            |reason: &dyn std::fmt::Display| StoreError::Url { url: location.url.clone(), reason: reason.to_string() };
         let url = Url::parse(&location.url).map_err(|error| wrong(&error))?;
         let unknown = || StoreError::Scheme { url: location.url.clone(), scheme: url.scheme().to_owned() };
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| unknown())?;
@@ -39,9 +37,7 @@ impl DurableStore {
             #[cfg(feature = "s3")]
             ObjectStoreScheme::AmazonS3 => cloud::s3(location).map_err(|source| misfit(location, source))?,
             #[cfg(feature = "gcs")]
-            ObjectStoreScheme::GoogleCloudStorage => {
-                cloud::gcs(location).map_err(|source| misfit(location, source))?
-            }
+            ObjectStoreScheme::GoogleCloudStorage => cloud::gcs(location).map_err(|source| misfit(location, source))?,
             #[cfg(feature = "azure")]
             ObjectStoreScheme::MicrosoftAzure => cloud::azure(location).map_err(|source| misfit(location, source))?,
             _ => return Err(unknown()),

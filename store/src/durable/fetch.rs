@@ -76,7 +76,9 @@ impl DurableStore {
         A: Serialize + DeserializeOwned + Send + 'static,
     {
         let missing = |file: &str| Damage::Missing { file: file.to_owned() };
-        let Some(text) = self.read(&self.manifest_path(version)).await? else { return Ok(Err(missing(manifest::NAME))) };
+        let Some(text) = self.read(&self.manifest_path(version)).await? else {
+            return Ok(Err(missing(manifest::NAME)));
+        };
         let (manifest, digest) = match Manifest::<A>::unseal(&text, version) {
             Ok(read) => read,
             Err(damage) => return Ok(Err(damage)),

@@ -98,9 +98,8 @@ impl<A: Serialize + DeserializeOwned> CheckpointFolder<A> {
     fn sweep(&self) -> Result<(), FolderError> {
         let names = self.files.list(&self.path).map_err(FolderError::io(&self.path))?;
         let leftover = |name: &&String| {
-            name.strip_prefix('.').is_some_and(|rest| {
-                rest.starts_with(PREFIX) && (rest.ends_with(PARTIAL) || rest.ends_with(REMOVED))
-            })
+            name.strip_prefix('.')
+                .is_some_and(|rest| rest.starts_with(PREFIX) && (rest.ends_with(PARTIAL) || rest.ends_with(REMOVED)))
         };
         names.iter().filter(leftover).try_for_each(|name| {
             let path = self.path.join(name);

@@ -15,6 +15,7 @@ use riser_core::{
 };
 use riser_learner::{Metrics, Trainer};
 use riser_rollout_worker::Sampler;
+use riser_store::Contents;
 use std::{path::Path, sync::Arc};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -123,7 +124,7 @@ impl Trainer for HashTrainer {
         Ok(Metrics::from([("version".into(), version.0 as f64)]))
     }
 
-    fn save(&self, folder: &Path) -> Result<(), Failure> {
-        Ok(std::fs::write(folder.join("state"), self.state.to_string())?)
+    fn state(&self) -> Result<Contents, Failure> {
+        Ok(Contents::new().with_bytes("state", self.state.to_string()))
     }
 }

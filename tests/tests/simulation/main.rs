@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod checkpoints;
 mod cluster_runs;
 mod hash_policy;
 mod learner_gate;

@@ -15,12 +15,10 @@ use riser_core::{
 };
 use riser_learner::{LearnerError, Metrics, Trainer, steps::StepError};
 use riser_rollout_worker::{Sampler, SamplerError, WorkerConfig, WorkerError};
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use riser_store::Contents;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -125,8 +123,8 @@ impl Trainer for Broken {
         self.0.evaluate(version)
     }
 
-    fn save(&self, folder: &Path) -> Result<(), Failure> {
-        self.0.save(folder)
+    fn state(&self) -> Result<Contents, Failure> {
+        self.0.state()
     }
 }
 
