@@ -90,7 +90,7 @@ fn never_goes_back(moments: &[BTreeSet<Option<u64>>]) {
 #[test]
 fn a_write_that_is_cut_anywhere_leaves_the_previous_or_the_new_checkpoint_whole() {
     let moments = enumerate(holding(&[4]), |folder| write(folder, 8));
-    assert!(moments.len() > 20, "{} moments", moments.len());
+    assert!(moments.len() >= 20, "{} moments", moments.len());
     assert!(moments.iter().flatten().all(|found| [Some(4), Some(8)].contains(found)), "{moments:?}");
     assert_eq!(moments[0], [Some(4)].into());
     assert_eq!(moments.last(), Some(&[Some(8)].into()), "a write that has returned is durable");

@@ -9,7 +9,7 @@ use riser_store::{
     durable::{Committed, Transfer},
 };
 use std::{fs, path::Path, time::Duration};
-use stores::{Kind, Opened, Server};
+use stores::{Kind, Server};
 
 type Folder = CheckpointFolder<String>;
 
@@ -30,7 +30,8 @@ fn write(folder: &mut Folder, version: u64, content: &str, large: usize) -> Chec
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_checkpoint_comes_back_bit_for_bit_from_every_store() {
     for kind in Kind::ALL {
-        let Opened { store, .. } = kind.open().await;
+        let opened = kind.open().await;
+        let store = &opened.store;
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let large = 2 * Kind::TRANSFER.part_bytes as usize + 7;
         let written = write(&mut folder(here.path()), 40, "run", large);
@@ -63,7 +64,8 @@ async fn a_large_file_goes_to_s3_in_parts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_writers_of_one_version_one_commits_and_the_other_hears_of_it() {
     for kind in Kind::ALL {
-        let Opened { store, .. } = kind.open().await;
+        let opened = kind.open().await;
+        let store = &opened.store;
         let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let one = write(&mut folder(places[0].path()), 40, "one", 10);
         let two = write(&mut folder(places[1].path()), 40, "two", 10);
@@ -86,7 +88,8 @@ async fn of_two_writers_of_one_version_one_commits_and_the_other_hears_of_it() {
 
 #[tokio::test]
 async fn a_damaged_checkpoint_in_the_store_is_passed_over_and_when_none_is_whole_that_is_said() {
-    let Opened { store, folder: Some(root), .. } = Kind::Folder.open().await else { panic!("a folder") };
+    let opened = Kind::Folder.open().await;
+    let (store, root) = (&opened.store, opened.folder.as_ref().unwrap());
     let here = tempfile::tempdir().unwrap();
     let mut local = folder(here.path());
     for version in [1, 2, 3] {
@@ -115,7 +118,8 @@ async fn a_damaged_checkpoint_in_the_store_is_passed_over_and_when_none_is_whole
 
 #[tokio::test]
 async fn a_local_file_that_has_changed_is_not_committed() {
-    let Opened { store, .. } = Kind::Memory.open().await;
+    let opened = Kind::Memory.open().await;
+    let store = &opened.store;
     let here = tempfile::tempdir().unwrap();
     let written = write(&mut folder(here.path()), 1, "run", 10);
     fs::write(written.path.join("config.json"), "ruN").unwrap();
@@ -127,7 +131,8 @@ async fn a_local_file_that_has_changed_is_not_committed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pruning_keeps_the_newest_and_removes_what_was_never_committed() {
     for kind in Kind::ALL {
-        let Opened { store, .. } = kind.open().await;
+        let opened = kind.open().await;
+        let store = &opened.store;
         let here = tempfile::tempdir().unwrap();
         let mut local = folder(here.path());
         for version in [1, 2, 3, 4] {
@@ -148,7 +153,8 @@ async fn pruning_keeps_the_newest_and_removes_what_was_never_committed() {
 
 #[tokio::test]
 async fn runs_below_one_url_do_not_see_each_other() {
-    let Opened { store, .. } = Kind::Memory.open().await;
+    let opened = Kind::Memory.open().await;
+    let store = &opened.store;
     let here = tempfile::tempdir().unwrap();
     let written = write(&mut folder(here.path()), 1, "run", 10);
     store.within("one").commit(&written).await.unwrap();
@@ -207,9 +213,7 @@ async fn a_wrong_secret_is_refused_at_once() {
     location.options.retain(|(name, _)| name != "AWS_SECRET_ACCESS_KEY");
     location.options.push(("AWS_SECRET_ACCESS_KEY".to_owned(), "guess".to_owned()));
     let error = DurableStore::connect(&location).unwrap().versions().await.unwrap_err();
-    let StoreError::Object { source: object_store::Error::PermissionDenied { .. }, .. } = error else {
-        panic!("{error}");
-    };
+    assert!(error.to_string().contains("SignatureDoesNotMatch"), "{error}");
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -226,7 +230,8 @@ fn a_url_that_is_none_and_a_store_that_is_not_built_in_are_named() {
 /// A run that went on from an older state and computed something else must not bury what was committed.
 #[tokio::test]
 async fn a_restored_version_never_replaces_another_whole_one_of_the_local_disk() {
-    let Opened { store, .. } = Kind::Memory.open().await;
+    let opened = Kind::Memory.open().await;
+    let store = &opened.store;
     let places = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     store.commit(&write(&mut folder(places[0].path()), 7, "one", 10)).await.unwrap();
     let mut local = folder(places[1].path());

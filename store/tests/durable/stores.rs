@@ -1,10 +1,6 @@
 //! Stores to test with, among them a server that speaks S3 on a loopback socket and can be told to misbehave.
 
-use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    service::{Service, service_fn},
-};
+use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -111,7 +107,7 @@ impl Server {
                         if fails_before {
                             return Ok::<_, HttpError>(unavailable());
                         }
-                        let answer = s3.call(request).await?;
+                        let answer = s3.call(request.map(Body::from)).await?;
                         Ok(if fails_after { unavailable() } else { answer })
                     }
                 });
