@@ -15,7 +15,12 @@ use crate::{
     snapshot_file::{self, SnapshotFileError},
     trainer::TrainerError,
 };
-use riser_core::{digest::Digest, ids::PolicyVersion, lockstep::Lockstep, snapshot::PolicySnapshot};
+use riser_core::{
+    digest::Digest,
+    ids::PolicyVersion,
+    lockstep::Lockstep,
+    snapshot::{PolicyIdentity, PolicySnapshot},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -37,13 +42,13 @@ pub struct Manifest {
     pub format: u32,
     /// Optimizer steps taken; also the first batch that has not been trained.
     pub version: PolicyVersion,
-    /// Digest of the policy of that version.
+    /// Digest of the trainer's policy of that version.
     pub policy: Digest,
     /// Catalog of the run.
     pub catalog: Digest,
     /// Schedule of the run.
     pub lockstep: Lockstep,
-    /// Digests of the older policies by version.
+    /// Digests of the older policies, as they were served, by version.
     pub retained: BTreeMap<u64, Digest>,
     /// Size of every other file, by path inside the folder, so that a cut file is noticed before it is read.
     pub file_bytes: BTreeMap<String, u64>,
@@ -129,7 +134,8 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
     move |source| CheckpointError::Io { path, source }
 }
 
-/// Writes the checkpoint of the newest policy on `shelf`; `save` writes the trainer's part. Returns its folder.
+/// Writes the checkpoint of the trainer's `policy`, with those before it on `shelf` that open batches are sampled with; `save`
+/// writes the trainer's part. Returns its folder.
 ///
 /// # Errors
 /// [`CheckpointError`]; no folder called `step-*` is left then.
@@ -137,22 +143,19 @@ pub fn write(
     folder: &Path,
     catalog: Digest,
     lockstep: Lockstep,
+    policy: PolicyIdentity,
     shelf: &[Arc<PolicySnapshot>],
     save: impl FnOnce(&Path) -> Result<(), TrainerError>,
 ) -> Result<PathBuf, CheckpointError> {
-    let Some((newest, older)) = shelf.split_last() else {
-        let source = std::io::Error::other("no policy has been published yet");
-        return Err(CheckpointError::Io { path: folder.to_owned(), source });
-    };
-    let complete = folder.join(format!("{PREFIX}{:08}", newest.version().0));
-    let partial = folder.join(format!(".{PREFIX}{:08}.partial", newest.version().0));
+    let complete = folder.join(format!("{PREFIX}{:08}", policy.version.0));
+    let partial = folder.join(format!(".{PREFIX}{:08}.partial", policy.version.0));
     remove(&partial)?;
     fs::create_dir_all(&partial).map_err(io(&partial))?;
     save(&partial).map_err(|source| CheckpointError::Trainer { path: partial.clone(), source })?;
 
     // The newest version is the trainer's own. Older ones are only wanted as far as the next batches reach.
-    let wanted = lockstep.retained(newest.version());
-    let older: Vec<_> = older.iter().filter(|snapshot| wanted.contains(&snapshot.version().0)).collect();
+    let wanted = lockstep.retained(policy.version).start..policy.version.0;
+    let older: Vec<_> = shelf.iter().filter(|snapshot| wanted.contains(&snapshot.version().0)).collect();
     if !older.is_empty() {
         let retained = partial.join(RETAINED);
         fs::create_dir_all(&retained).map_err(io(&retained))?;
@@ -162,8 +165,8 @@ pub fn write(
     }
     let manifest = Manifest {
         format: FORMAT,
-        version: newest.version(),
-        policy: newest.digest(),
+        version: policy.version,
+        policy: policy.digest,
         catalog,
         lockstep,
         retained: older.iter().map(|snapshot| (snapshot.version().0, snapshot.digest())).collect(),

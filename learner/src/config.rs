@@ -1,10 +1,15 @@
 //! What the learner needs to know about the run.
 
+use crate::distribution::DistributionSettings;
 use riser_core::{
-    digest::Digest, group::GroupLimits, ids::PolicyVersion, lockstep::Lockstep, logprob_space::LogprobSpace,
-    snapshot::PolicySnapshot,
+    digest::Digest,
+    group::GroupLimits,
+    ids::PolicyVersion,
+    lockstep::Lockstep,
+    logprob_space::LogprobSpace,
+    snapshot::{PolicySnapshot, TensorDtype},
 };
-use riser_proto::call::Patience;
+use riser_proto::{call::Patience, egress::EgressLedger, policy_feed::FeedSettings};
 use std::{path::PathBuf, time::Duration};
 
 /// Settings of the learner.
@@ -30,6 +35,12 @@ pub struct LearnerConfig {
     pub evaluate_at_start: bool,
     /// Where and how often to keep checkpoints; `None` for none.
     pub checkpoints: Option<CheckpointConfig>,
+    /// Number format that policies are served in; training and checkpoints keep the trainer's own.
+    pub served_dtype: TensorDtype,
+    /// How versions are encoded.
+    pub distribution: DistributionSettings,
+    /// Where the bytes of subscriptions are counted; keep a clone to read it.
+    pub egress: EgressLedger,
     /// Workers that may subscribe at one time.
     pub max_subscribers: usize,
     /// Silence after which the publisher says that it is alive.
@@ -65,10 +76,21 @@ impl LearnerConfig {
             evaluate_every: 0,
             evaluate_at_start: false,
             checkpoints: None,
+            served_dtype: TensorDtype::F32,
+            distribution: DistributionSettings::default(),
+            egress: EgressLedger::default(),
             max_subscribers: 1024,
             heartbeat: Duration::from_secs(10),
             subscriber_timeout: Duration::from_secs(60),
             patience: Patience::default(),
+        }
+    }
+    /// How subscriptions are served.
+    pub(crate) fn feed(&self) -> FeedSettings {
+        FeedSettings {
+            heartbeat: Some(self.heartbeat),
+            subscriber_timeout: self.subscriber_timeout,
+            max_subscribers: self.max_subscribers,
         }
     }
 }

@@ -17,7 +17,12 @@ use crate::{
     publisher::Publisher,
     trainer::{Metrics, Trainer, TrainerError},
 };
-use riser_core::{digest::Digest, group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
+use riser_core::{
+    digest::Digest,
+    group::RolloutGroup,
+    ids::PolicyVersion,
+    snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
+};
 use std::any::Any;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -76,6 +81,8 @@ pub struct Steps {
     batches: BatcherHandle,
     events: mpsc::Sender<Event>,
     version: PolicyVersion,
+    /// The trainer's policy, in the trainer's number format; none before the first snapshot.
+    policy: Option<PolicyIdentity>,
     /// Version of the newest checkpoint and of the newest evaluation.
     saved: Option<PolicyVersion>,
     evaluated: Option<PolicyVersion>,
@@ -100,6 +107,7 @@ impl Steps {
             batches,
             events,
             version,
+            policy: None,
             saved: None,
             evaluated: None,
         }
@@ -110,10 +118,11 @@ impl Steps {
     /// # Errors
     /// [`StepError`].
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<Outcome, StepError> {
-        let version = self.version;
-        let snapshot = self.with_trainer(move |trainer| trainer.snapshot(version)).await?;
-        self.check_resumed(&snapshot)?;
-        let mut digest = snapshot.digest();
+        let (version, dtype) = (self.version, self.config.served_dtype);
+        let (policy, snapshot) = self.with_trainer(move |trainer| served(trainer, version, dtype)).await?;
+        self.check_resumed(policy)?;
+        self.policy = Some(policy);
+        let mut digest = policy.digest;
         for older in std::mem::take(&mut self.config.retained) {
             self.publisher.publish(older);
         }
@@ -143,10 +152,10 @@ impl Steps {
         Ok(outcome)
     }
 
-    fn check_resumed(&self, snapshot: &PolicySnapshot) -> Result<(), StepError> {
+    fn check_resumed(&self, policy: PolicyIdentity) -> Result<(), StepError> {
         match self.config.start_digest {
-            Some(expected) if expected != snapshot.digest() => {
-                Err(StepError::Resumed { version: self.version, got: snapshot.digest(), expected })
+            Some(expected) if expected != policy.digest => {
+                Err(StepError::Resumed { version: self.version, got: policy.digest, expected })
             }
             _ => Ok(()),
         }
@@ -166,14 +175,15 @@ impl Steps {
         let (version, started) = (self.version, Instant::now());
         let num_groups = batch.len();
         let num_missed = batch.iter().filter(|group| !group.has_hit()).count();
-        let (metrics, snapshot) = self
+        let dtype = self.config.served_dtype;
+        let (metrics, (policy, snapshot)) = self
             .with_trainer(move |trainer| {
                 let metrics = trainer.step(version, &batch)?;
-                Ok((metrics, trainer.snapshot(version.next())?))
+                Ok((metrics, served(trainer, version.next(), dtype)?))
             })
             .await?;
-        let digest = snapshot.digest();
         self.version = version.next();
+        self.policy = Some(policy);
         self.publisher.publish(snapshot);
         let staleness = self.config.lockstep.version_of(version.0).staleness_at(version);
         let report = StepReport {
@@ -192,7 +202,7 @@ impl Steps {
             "step taken"
         );
         self.emit(Event::Step(report)).await;
-        Ok(digest)
+        Ok(policy.digest)
     }
 
     async fn evaluate(&mut self) -> Result<(), StepError> {
@@ -213,9 +223,11 @@ impl Steps {
         if self.saved.replace(version) == Some(version) {
             return Ok(());
         }
+        let Some(policy) = self.policy else { return Ok(()) };
         let (catalog, lockstep, shelf) = (self.catalog, self.config.lockstep, self.publisher.shelf());
         let written = self.with_trainer(move |trainer| {
-            let written = checkpoint::write(&checkpoints.folder, catalog, lockstep, &shelf, |path| trainer.save(path));
+            let save = |path: &_| trainer.save(path);
+            let written = checkpoint::write(&checkpoints.folder, catalog, lockstep, policy, &shelf, save);
             Ok(written.and_then(|folder| checkpoint::prune(&checkpoints.folder, checkpoints.keep).map(|()| folder)))
         });
         let folder = written.await??;
@@ -251,6 +263,16 @@ impl Steps {
             }
         }
     }
+}
+
+/// What the trainer's policy is, and the policy as it is served.
+fn served(
+    trainer: &dyn Trainer,
+    version: PolicyVersion,
+    dtype: TensorDtype,
+) -> Result<(PolicyIdentity, PolicySnapshot), TrainerError> {
+    let policy = trainer.snapshot(version)?;
+    Ok((policy.identity(), policy.served_as(dtype)?))
 }
 
 fn due(version: PolicyVersion, every: u64) -> bool {

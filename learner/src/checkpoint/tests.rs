@@ -19,7 +19,7 @@ fn write_at(folder: &Path, version: u64) -> PathBuf {
         fs::write(folder.join("optimizer/moments"), b"moments")?;
         Ok(fs::write(folder.join("model"), b"model")?)
     };
-    write(folder, Digest::of(b"catalog"), lockstep(1), &shelf, save).unwrap()
+    write(folder, Digest::of(b"catalog"), lockstep(1), snapshot(version).identity(), &shelf, save).unwrap()
 }
 
 #[test]
@@ -42,7 +42,8 @@ fn a_save_that_fails_leaves_no_checkpoint_and_the_next_one_succeeds() {
         fs::write(folder.join("model"), b"half")?;
         Err("disk full".into())
     };
-    let failed = write(folder.path(), Digest::of(b"catalog"), lockstep(0), &[snapshot(5)], fails);
+    let failed =
+        write(folder.path(), Digest::of(b"catalog"), lockstep(0), snapshot(5).identity(), &[snapshot(5)], fails);
     assert!(matches!(failed, Err(CheckpointError::Trainer { source, .. }) if source.to_string() == "disk full"));
     assert_eq!(latest(folder.path()).unwrap(), None);
     write_at(folder.path(), 5);
