@@ -100,6 +100,8 @@ pub struct RolloutGroup {
     pub row: RowId,
     /// Policy that sampled.
     pub version: PolicyVersion,
+    /// Digest of that policy as it was served: of the very weights in the worker's hands.
+    pub policy: Digest,
     /// Catalog whose tree was walked.
     pub catalog: Digest,
     /// What the log-probabilities are normalised over.

@@ -12,7 +12,12 @@
 //! Nothing about groups is kept: in lockstep a resumed run samples the open batches again and gets the same bits.
 
 use crate::snapshot_file::{self, SnapshotFileError};
-use riser_core::{digest::Digest, ids::PolicyVersion, lockstep::Lockstep, snapshot::PolicySnapshot};
+use riser_core::{
+    digest::Digest,
+    ids::PolicyVersion,
+    lockstep::Lockstep,
+    snapshot::{PolicyIdentity, PolicySnapshot},
+};
 use riser_store::{CheckpointFolder, Contents, FolderError, StoreError};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -30,13 +35,13 @@ pub type Folder = CheckpointFolder<Manifest>;
 pub struct Manifest {
     /// Optimizer steps taken; also the first batch that has not been trained.
     pub version: PolicyVersion,
-    /// Digest of the policy of that version.
+    /// Digest of the trainer's policy of that version.
     pub policy: Digest,
     /// Catalog of the run.
     pub catalog: Digest,
     /// Schedule of the run.
     pub lockstep: Lockstep,
-    /// Digests of the older policies by version.
+    /// Digests of the older policies, as they were served, by version.
     pub retained: BTreeMap<u64, Digest>,
 }
 
@@ -66,9 +71,6 @@ pub enum CheckpointError {
         /// The folder.
         path: PathBuf,
     },
-    /// There is no policy to write.
-    #[error("no policy has been published yet")]
-    NothingPublished,
     /// A retained policy is not the one that was written.
     #[error("checkpoint {path}: policy of version {version} has digest {}, expected {}", got.short(), expected.short())]
     Retained {
@@ -100,24 +102,25 @@ impl CheckpointError {
     }
 }
 
-/// Everything that makes a checkpoint of the newest policy on `shelf`, whose trainer has the given `state`.
+/// Everything that makes a checkpoint of the trainer's `policy`, whose trainer has the given `state`, with those before it on
+/// `shelf` that open batches are sampled with.
 pub(crate) fn assemble(
     catalog: Digest,
     lockstep: Lockstep,
+    policy: PolicyIdentity,
     shelf: &[Arc<PolicySnapshot>],
     state: Contents,
-) -> Result<(Manifest, Contents), CheckpointError> {
-    let (newest, older) = shelf.split_last().ok_or(CheckpointError::NothingPublished)?;
+) -> (Manifest, Contents) {
     // The newest version is the trainer's own. Older ones are only wanted as far as the next batches reach.
-    let wanted = lockstep.retained(newest.version());
-    let older: Vec<_> = older.iter().filter(|snapshot| wanted.contains(&snapshot.version().0)).cloned().collect();
+    let wanted = lockstep.retained(policy.version).start..policy.version.0;
+    let older: Vec<_> = shelf.iter().filter(|snapshot| wanted.contains(&snapshot.version().0)).cloned().collect();
     let retained = older.iter().map(|snapshot| (snapshot.version().0, snapshot.digest())).collect();
-    let manifest = Manifest { version: newest.version(), policy: newest.digest(), catalog, lockstep, retained };
+    let manifest = Manifest { version: policy.version, policy: policy.digest, catalog, lockstep, retained };
     let contents = older.into_iter().fold(state, |contents, snapshot| {
         let name = retained_name(snapshot.version().0);
         contents.with(name.clone(), move || snapshot_file::bytes(&snapshot, Path::new(&name)))
     });
-    Ok((manifest, contents))
+    (manifest, contents)
 }
 
 /// Reads the policies of a checkpoint that was found whole.

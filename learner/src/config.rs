@@ -1,10 +1,15 @@
 //! What the learner needs to know about the run.
 
+use crate::distribution::DistributionSettings;
 use riser_core::{
-    digest::Digest, group::GroupLimits, ids::PolicyVersion, lockstep::Lockstep, logprob_space::LogprobSpace,
-    snapshot::PolicySnapshot,
+    digest::Digest,
+    group::GroupLimits,
+    ids::PolicyVersion,
+    lockstep::Lockstep,
+    logprob_space::LogprobSpace,
+    snapshot::{PolicySnapshot, TensorDtype},
 };
-use riser_proto::call::Patience;
+use riser_proto::{call::Patience, egress::EgressLedger, policy_feed::FeedSettings};
 use riser_store::{Disk, DurableStore, FileSystem, Skipped};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -37,6 +42,12 @@ pub struct LearnerConfig {
     pub durable: Option<DurableConfig>,
     /// Damaged checkpoints that recovery passed over, to be told to whoever watches the run.
     pub skipped: Vec<Skipped>,
+    /// Number format that policies are served in; training and checkpoints keep the trainer's own.
+    pub served_dtype: TensorDtype,
+    /// How versions are encoded.
+    pub distribution: DistributionSettings,
+    /// Where the bytes of subscriptions are counted; keep a clone to read it.
+    pub egress: EgressLedger,
     /// Workers that may subscribe at one time.
     pub max_subscribers: usize,
     /// Silence after which the publisher says that it is alive.
@@ -84,10 +95,21 @@ impl LearnerConfig {
             files: Arc::new(Disk),
             durable: None,
             skipped: vec![],
+            served_dtype: TensorDtype::F32,
+            distribution: DistributionSettings::default(),
+            egress: EgressLedger::default(),
             max_subscribers: 1024,
             heartbeat: Duration::from_secs(10),
             subscriber_timeout: Duration::from_secs(60),
             patience: Patience::default(),
+        }
+    }
+    /// How subscriptions are served.
+    pub(crate) fn feed(&self) -> FeedSettings {
+        FeedSettings {
+            heartbeat: Some(self.heartbeat),
+            subscriber_timeout: self.subscriber_timeout,
+            max_subscribers: self.max_subscribers,
         }
     }
 }

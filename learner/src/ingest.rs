@@ -3,14 +3,18 @@
 use crate::{
     batch_book::{Admission, AdmissionError},
     batcher::{BatcherHandle, Stopped},
+    publisher::{self, Shelf},
 };
 use riser_core::{
+    digest::Digest,
     group::{GroupError, GroupLimits, RolloutGroup},
+    ids::PolicyVersion,
     logprob_space::LogprobSpace,
     prefix_tree::PrefixTree,
 };
 use riser_proto::{WireError, v1};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Why a group was refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,24 @@ pub enum Rejection {
         /// The run's space.
         expected: LogprobSpace,
     },
+    /// Sampled with weights that we never published.
+    #[error("sampled with policy version {version} of digest {}, published was {}", got.short(), expected.short())]
+    Policy {
+        /// The version.
+        version: PolicyVersion,
+        /// Digest of the weights that made the group.
+        got: Digest,
+        /// Digest of the weights we published.
+        expected: Digest,
+    },
+    /// Sampled with a version that does not exist yet.
+    #[error("sampled with policy version {version}, the newest is {newest}")]
+    Unpublished {
+        /// The version.
+        version: PolicyVersion,
+        /// The newest version.
+        newest: PolicyVersion,
+    },
     /// The schedule did not ask for it.
     #[error(transparent)]
     Admission(#[from] AdmissionError),
@@ -40,13 +62,20 @@ pub struct Ingest {
     tree: Arc<PrefixTree>,
     space: LogprobSpace,
     limits: GroupLimits,
+    shelf: watch::Receiver<Shelf>,
     batcher: BatcherHandle,
 }
 
 impl Ingest {
-    /// A gate for groups over `tree` with log-probabilities in `space`.
-    pub fn new(tree: Arc<PrefixTree>, space: LogprobSpace, limits: GroupLimits, batcher: BatcherHandle) -> Self {
-        Self { tree, space, limits, batcher }
+    /// A gate for groups over `tree` with log-probabilities in `space`, sampled with the policies of `shelf`.
+    pub fn new(
+        tree: Arc<PrefixTree>,
+        space: LogprobSpace,
+        limits: GroupLimits,
+        shelf: watch::Receiver<Shelf>,
+        batcher: BatcherHandle,
+    ) -> Self {
+        Self { tree, space, limits, shelf, batcher }
     }
 
     /// Takes one group from the wire and says what became of it.
@@ -76,6 +105,20 @@ impl Ingest {
             return Err(Rejection::Space { got: group.space, expected: self.space });
         }
         group.validate(&self.tree, &self.limits)?;
+        self.check_policy(&group)?;
         Ok(group)
+    }
+
+    /// A version that has left the shelf needs no check: its batches have been trained, so the group is a late copy, or no
+    /// batch asks for it.
+    fn check_policy(&self, group: &RolloutGroup) -> Result<(), Rejection> {
+        let shelf = self.shelf.borrow().clone();
+        let (version, got) = (group.version, group.policy);
+        let newest = shelf.last().map(|policy| policy.version());
+        match (publisher::find(&shelf, version).map(|policy| policy.digest()), newest) {
+            (Some(expected), _) if expected != got => Err(Rejection::Policy { version, got, expected }),
+            (None, Some(newest)) if version > newest => Err(Rejection::Unpublished { version, newest }),
+            _ => Ok(()),
+        }
     }
 }

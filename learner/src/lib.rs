@@ -1,8 +1,8 @@
 //! The learner: groups in, policy versions out.
 //!
-//! Five actors, each in a file that says what it takes, waits for and gives: [`ingest`] checks every group that arrives,
-//! [`batcher`] collects batches, [`steps`] trains on them, `saver` writes checkpoints behind it, [`publisher`] pushes each
-//! version to whoever subscribed. The learner waits for groups and for nobody else: a dead, frozen or slow worker costs it nothing.
+//! The actors, each in a file that says what it takes, waits for and gives: [`ingest`] checks every group that arrives,
+//! [`batcher`] collects batches, [`steps`] trains on them, `saver` writes checkpoints behind it, the
+//! [`publisher`] takes each version and [`distribution`] makes deltas of it for whoever subscribed. The learner waits for groups and for nobody else: a dead, frozen or slow worker costs it nothing.
 //!
 //! The crate refuses to know tensors; a [`Trainer`] does. Start reading at [`trainer`] and [`batch_book`].
 
@@ -10,6 +10,7 @@ pub mod batch_book;
 pub mod batcher;
 pub mod checkpoint;
 pub mod config;
+pub mod distribution;
 pub mod event;
 pub mod ingest;
 mod notifier;

@@ -4,14 +4,15 @@ use crate::{
     Event, LearnerConfig, Outcome, Trainer,
     batch_book::BatchBook,
     batcher::Batcher,
+    distribution::Distribution,
     ingest::Ingest,
     notifier,
-    publisher::{Publisher, SubscriptionSettings},
+    publisher::Publisher,
     service::LearnerService,
     steps::{StepError, Steps},
 };
 use riser_core::prefix_tree::PrefixTree;
-use riser_proto::transport;
+use riser_proto::{policy_feed::PolicyFeeds, transport};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -64,9 +65,10 @@ where
     let stop = CancellationToken::new();
     let (batcher, batches) = Batcher::new(BatchBook::new(config.lockstep, config.total_batches, config.start_version));
     let (publisher, shelf) = Publisher::new(config.lockstep);
-    let ingest = Ingest::new(tree.clone(), config.space, config.limits, batches.clone());
-    let settings = SubscriptionSettings { heartbeat: config.heartbeat, subscriber_timeout: config.subscriber_timeout };
-    let service = LearnerService::new(ingest, shelf.clone(), settings, config.max_subscribers, stop.clone());
+    let (distribution, offer) = Distribution::new(shelf.clone(), config.distribution);
+    let ingest = Ingest::new(tree.clone(), config.space, config.limits, shelf.clone(), batches.clone());
+    let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
+    let service = LearnerService::new(ingest, feeds);
 
     // Boxed, like the server and the step loop below: as parts of this future they would make it tens of kilobytes.
     let notify = Box::pin(notifier::run(shelf, coordinator, config.patience));
@@ -81,11 +83,12 @@ where
         stop.cancel();
         outcome
     };
-    let (outcome, notified, served, ()) = tokio::join!(
+    let (outcome, notified, served, (), ()) = tokio::join!(
         steps,
         winds_down(drained(notify, &stop), &winding_down),
         winds_down(drained(serve, &stop), &winding_down),
         batcher.run(stop.clone()),
+        distribution.run(),
     );
     let outcome = outcome?;
     served.unwrap_or(Ok(())).map_err(LearnerError::Server)?;

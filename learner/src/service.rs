@@ -1,40 +1,25 @@
 //! The gRPC face of the learner.
 
-use crate::{
-    ingest::Ingest,
-    publisher::{self, Shelf, SubscriptionSettings},
+use crate::ingest::Ingest;
+use riser_proto::{
+    policy_feed::{PolicyFeeds, PolicyStream},
+    v1::{self, learner_server::Learner},
 };
-use riser_core::ids::PolicyVersion;
-use riser_proto::v1::{self, learner_server::Learner};
-use std::{pin::Pin, sync::Arc};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
-use tokio_util::sync::CancellationToken;
+use std::pin::Pin;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
-
-/// Messages of a subscription that may wait for its connection.
-const SUBSCRIPTION_MESSAGES: usize = 4;
 
 /// Translates between messages and the actors.
 #[derive(Debug)]
 pub struct LearnerService {
     ingest: Ingest,
-    shelf: watch::Receiver<Shelf>,
-    settings: SubscriptionSettings,
-    subscribers: Arc<Semaphore>,
-    stop: CancellationToken,
+    feeds: PolicyFeeds,
 }
 
 impl LearnerService {
-    /// A face for `ingest` and the publisher's `shelf`; `stop` ends all its streams.
-    pub fn new(
-        ingest: Ingest,
-        shelf: watch::Receiver<Shelf>,
-        settings: SubscriptionSettings,
-        max_subscribers: usize,
-        stop: CancellationToken,
-    ) -> Self {
-        Self { ingest, shelf, settings, subscribers: Arc::new(Semaphore::new(max_subscribers)), stop }
+    /// A face for `ingest` and the policies that `feeds` offers.
+    pub fn new(ingest: Ingest, feeds: PolicyFeeds) -> Self {
+        Self { ingest, feeds }
     }
 }
 
@@ -58,24 +43,12 @@ impl Learner for LearnerService {
         Ok(Response::new(Box::pin(acks)))
     }
 
-    type SubscribePolicyStream = Messages<v1::PolicyChunk>;
+    type SubscribePolicyStream = PolicyStream;
 
     async fn subscribe_policy(
         &self,
         request: Request<v1::SubscribePolicyRequest>,
     ) -> Result<Response<Self::SubscribePolicyStream>, Status> {
-        let after = request.into_inner().after.map(PolicyVersion);
-        let place = self
-            .subscribers
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("no room for another policy subscriber"))?;
-        let (sender, receiver) = mpsc::channel(SUBSCRIPTION_MESSAGES);
-        let feed = publisher::feed(self.shelf.clone(), after, sender, self.settings, self.stop.clone());
-        tokio::spawn(async move {
-            feed.await;
-            drop(place);
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(self.feeds.subscribe(&request.into_inner())?))
     }
 }

@@ -20,7 +20,12 @@ use crate::{
     saver::{Save, Saver},
     trainer::{Metrics, Trainer, TrainerError},
 };
-use riser_core::{digest::Digest, group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
+use riser_core::{
+    digest::Digest,
+    group::RolloutGroup,
+    ids::PolicyVersion,
+    snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
+};
 use riser_store::Skipped;
 use std::any::Any;
 use tokio::{sync::mpsc, time::Instant};
@@ -82,6 +87,8 @@ pub struct Steps {
     /// There while checkpoints are kept and training goes on.
     saver: Option<Saver>,
     version: PolicyVersion,
+    /// The trainer's policy, in the trainer's number format; none before the first snapshot.
+    policy: Option<PolicyIdentity>,
     /// Version of the newest checkpoint that was handed over, and of the newest evaluation.
     saved: Option<PolicyVersion>,
     evaluated: Option<PolicyVersion>,
@@ -109,6 +116,7 @@ impl Steps {
             events,
             saver: None,
             version,
+            policy: None,
             saved,
             evaluated: None,
         }
@@ -139,10 +147,11 @@ impl Steps {
     }
 
     async fn train(&mut self, stop: &CancellationToken) -> Result<Outcome, StepError> {
-        let version = self.version;
-        let snapshot = self.with_trainer(move |trainer| trainer.snapshot(version)).await?;
-        self.check_resumed(&snapshot)?;
-        let mut digest = snapshot.digest();
+        let (version, dtype) = (self.version, self.config.served_dtype);
+        let (policy, snapshot) = self.with_trainer(move |trainer| served(trainer, version, dtype)).await?;
+        self.check_resumed(policy)?;
+        self.policy = Some(policy);
+        let mut digest = policy.digest;
         for older in std::mem::take(&mut self.config.retained) {
             self.publisher.publish(older);
         }
@@ -170,10 +179,10 @@ impl Steps {
         Ok(Outcome { version: self.version, digest, finished })
     }
 
-    fn check_resumed(&self, snapshot: &PolicySnapshot) -> Result<(), StepError> {
+    fn check_resumed(&self, policy: PolicyIdentity) -> Result<(), StepError> {
         match self.config.start_digest {
-            Some(expected) if expected != snapshot.digest() => {
-                Err(StepError::Resumed { version: self.version, got: snapshot.digest(), expected })
+            Some(expected) if expected != policy.digest => {
+                Err(StepError::Resumed { version: self.version, got: policy.digest, expected })
             }
             _ => Ok(()),
         }
@@ -193,14 +202,15 @@ impl Steps {
         let (version, started) = (self.version, Instant::now());
         let num_groups = batch.len();
         let num_missed = batch.iter().filter(|group| !group.has_hit()).count();
-        let (metrics, snapshot) = self
+        let dtype = self.config.served_dtype;
+        let (metrics, (policy, snapshot)) = self
             .with_trainer(move |trainer| {
                 let metrics = trainer.step(version, &batch)?;
-                Ok((metrics, trainer.snapshot(version.next())?))
+                Ok((metrics, served(trainer, version.next(), dtype)?))
             })
             .await?;
-        let digest = snapshot.digest();
         self.version = version.next();
+        self.policy = Some(policy);
         self.publisher.publish(snapshot);
         let staleness = self.config.lockstep.version_of(version.0).staleness_at(version);
         let report = StepReport {
@@ -219,7 +229,7 @@ impl Steps {
             "step taken"
         );
         self.emit(Event::Step(report)).await;
-        Ok(digest)
+        Ok(policy.digest)
     }
 
     async fn evaluate(&mut self) -> Result<(), StepError> {
@@ -238,9 +248,10 @@ impl Steps {
         if self.saver.is_none() || self.saved.replace(self.version) == Some(self.version) {
             return Ok(());
         }
+        let Some(policy) = self.policy else { return Ok(()) };
         let state = self.with_trainer(|trainer| trainer.state()).await?;
         let shelf = self.publisher.shelf();
-        let (manifest, contents) = checkpoint::assemble(self.catalog, self.config.lockstep, &shelf, state)?;
+        let (manifest, contents) = checkpoint::assemble(self.catalog, self.config.lockstep, policy, &shelf, state);
         if let Some(saver) = &self.saver {
             saver.submit(Save { manifest, contents });
         }
@@ -274,6 +285,16 @@ impl Steps {
             }
         }
     }
+}
+
+/// What the trainer's policy is, and the policy as it is served.
+fn served(
+    trainer: &dyn Trainer,
+    version: PolicyVersion,
+    dtype: TensorDtype,
+) -> Result<(PolicyIdentity, PolicySnapshot), TrainerError> {
+    let policy = trainer.snapshot(version)?;
+    Ok((policy.identity(), policy.served_as(dtype)?))
 }
 
 fn due(version: PolicyVersion, every: u64) -> bool {

@@ -14,11 +14,12 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use riser_core::{
     group::{Completion, GroupStats, RolloutGroup, SubTree},
-    ids::{GroupId, ItemIndex, NodeId, PolicyVersion, RowId},
+    ids::{GroupId, ItemIndex, NodeId, RowId},
     logprob_space::LogprobSpace,
     prefix_tree::PrefixTree,
     random::Seed,
     selection::Selection,
+    snapshot::PolicyIdentity,
 };
 use std::collections::BTreeMap;
 
@@ -54,14 +55,15 @@ pub struct RolloutRequest {
     pub target: ItemIndex,
 }
 
-/// Samples a group for every request. The draws depend on the policy and on (seed, group, sample), on nothing else.
+/// Samples a group for every request; `policy` says what `model` is. The draws depend on the policy and on (seed, group,
+/// sample), on nothing else.
 ///
 /// # Errors
 /// Whatever candle reports.
 pub fn rollout(
     model: &Model,
     catalog: &PrefixTree,
-    version: PolicyVersion,
+    policy: PolicyIdentity,
     requests: &[RolloutRequest],
     settings: &RolloutSettings,
 ) -> Result<Vec<RolloutGroup>> {
@@ -91,7 +93,7 @@ pub fn rollout(
             .filter_map(|((tree, party), arrival)| Some((tree, walks[tree].arrive(party, arrival)?)))
             .collect();
     }
-    Ok(requests.iter().zip(walks).map(|(request, walk)| walk.group(request, version, settings)).collect())
+    Ok(requests.iter().zip(walks).map(|(request, walk)| walk.group(request, policy, settings)).collect())
 }
 
 /// Samples that share their path so far.
@@ -173,7 +175,7 @@ impl<'c> Walk<'c> {
         going_on
     }
 
-    fn group(self, request: &RolloutRequest, version: PolicyVersion, settings: &RolloutSettings) -> RolloutGroup {
+    fn group(self, request: &RolloutRequest, policy: PolicyIdentity, settings: &RolloutSettings) -> RolloutGroup {
         let leaves: Vec<NodeId> = self.ends.iter().map(|&end| self.subtree.node[end as usize]).collect();
         let hit = self.catalog.leaf_of(request.target);
         let kept = settings.selection.select(&leaves, hit, settings.seed, request.id.0);
@@ -195,7 +197,8 @@ impl<'c> Walk<'c> {
         RolloutGroup {
             id: request.id,
             row: request.row,
-            version,
+            version: policy.version,
+            policy: policy.digest,
             catalog: self.catalog.digest(),
             space: settings.space,
             prompt: request.prompt.clone(),

@@ -1,8 +1,10 @@
 //! Why a message is not believed.
 
 use riser_core::{
+    delta::DeltaError,
     digest::{Digest, DigestError},
-    snapshot::SnapshotError,
+    ids::PolicyVersion,
+    snapshot::{PolicyIdentity, SnapshotError},
 };
 
 /// A message that decodes but cannot be true; names the field and its value.
@@ -76,6 +78,17 @@ pub enum WireError {
         /// Digest that was announced.
         announced: Digest,
     },
+    /// A delta from a policy that is not in hand.
+    #[error("policy version {version} came as a delta from {base}, which is not in hand")]
+    Base {
+        /// The policy it starts from.
+        base: PolicyIdentity,
+        /// The version it leads to.
+        version: PolicyVersion,
+    },
+    /// Bytes that are not a delta, or one that does not lead where it should.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
     /// Tensors that are not a policy.
     #[error(transparent)]
     Policy(#[from] SnapshotError),

@@ -12,7 +12,7 @@ use riser_core::{
 
 impl From<RolloutGroup> for v1::RolloutGroup {
     fn from(group: RolloutGroup) -> Self {
-        let RolloutGroup { id, row, version, catalog, space, prompt, target, subtree, completions, .. } = group;
+        let RolloutGroup { id, row, version, policy, catalog, space, prompt, target, subtree, completions, .. } = group;
         let space = match space {
             LogprobSpace::Vocabulary => v1::LogprobSpace::Vocabulary,
             LogprobSpace::Catalog => v1::LogprobSpace::Catalog,
@@ -22,6 +22,7 @@ impl From<RolloutGroup> for v1::RolloutGroup {
             id: id.0,
             row: row.0,
             version: version.0,
+            policy: policy.as_bytes().to_vec().into(),
             catalog: catalog.as_bytes().to_vec().into(),
             space: space.into(),
             prompt,
@@ -59,6 +60,7 @@ impl TryFrom<v1::RolloutGroup> for RolloutGroup {
             id: GroupId(group.id),
             row: RowId(group.row),
             version: PolicyVersion(group.version),
+            policy: digest("policy", &group.policy)?,
             catalog: digest("catalog", &group.catalog)?,
             space,
             prompt: group.prompt,

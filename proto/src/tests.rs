@@ -12,6 +12,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use riser_core::{
+    delta::{Packing, encode},
     digest::Digest,
     group::{Completion, GroupLimits, GroupStats, RolloutGroup, SubTree},
     ids::{GroupId, ItemIndex, NodeId, PolicyVersion, RowId},
@@ -43,6 +44,7 @@ prop_compose! {
             id: GroupId(id),
             row: RowId(row),
             version: PolicyVersion(version),
+            policy: Digest::of(&row.to_le_bytes()),
             catalog: tree.digest(),
             space: if vocabulary { LogprobSpace::Vocabulary } else { LogprobSpace::Catalog },
             prompt,
@@ -133,7 +135,7 @@ proptest! {
             chunks.push(policy::heartbeat());
         }
         let received = assemble(chunks.iter().map(travel)).unwrap();
-        prop_assert_eq!(received, Some(ReceivedPolicy { snapshot, oldest: PolicyVersion(3) }));
+        prop_assert_eq!(received, Some(ReceivedPolicy { snapshot, oldest: PolicyVersion(3), delta: None }));
     }
 
     #[test]
@@ -209,6 +211,69 @@ fn a_policy_out_of_order_or_beyond_the_limit_is_refused_before_its_bytes_are_kep
     assert_eq!(says(&[chunks[0].clone(), long]), "policy: got 17 bytes, 16 were announced");
     let refused = PolicyAssembler::new(15).push(chunks[0].clone()).unwrap_err();
     assert_eq!(refused.to_string(), "`tensors` is 16, at most 15 is accepted");
+}
+
+/// Two policies that differ in one element, and the messages of the delta between them.
+fn delta_chunks() -> (PolicySnapshot, PolicySnapshot, Vec<v1::PolicyChunk>) {
+    let policy = |version: u64| {
+        let mut values = [0.5f32; 100];
+        values[7] = version as f32;
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor = SnapshotTensor::new("w", vec![100], TensorDtype::F32, bytes.into()).unwrap();
+        PolicySnapshot::new(PolicyVersion(version), vec![tensor]).unwrap()
+    };
+    let (base, next) = (policy(4), policy(5));
+    let delta = encode(&base, &next, Packing::Never).unwrap();
+    let chunks = policy::delta_chunks(&delta, PolicyVersion(3)).collect();
+    (base, next, chunks)
+}
+
+#[test]
+fn a_delta_survives_the_wire_on_top_of_its_base_and_can_be_handed_on() {
+    let (base, next, chunks) = delta_chunks();
+    let mut assembler = PolicyAssembler::holding(base.clone(), 1 << 20);
+    let received = chunks.iter().find_map(|chunk| assembler.push(travel(chunk)).unwrap()).unwrap();
+    assert_eq!((&received.snapshot, received.oldest), (&next, PolicyVersion(3)));
+    let again: Vec<_> = policy::delta_chunks(&received.delta.unwrap(), PolicyVersion(3)).collect();
+    assert_eq!(again, chunks);
+}
+
+#[test]
+fn a_delta_is_refused_without_its_base_with_a_flipped_bit_or_under_another_name() {
+    let (base, next, chunks) = delta_chunks();
+    let open = |held: Option<&PolicySnapshot>, chunks: &[v1::PolicyChunk]| {
+        let held = held.map_or(PolicyAssembler::new(1 << 20), |it| PolicyAssembler::holding(it.clone(), 1 << 20));
+        let mut assembler = held;
+        chunks.iter().try_fold(None, |got, chunk| Ok::<_, WireError>(assembler.push(chunk.clone())?.or(got)))
+    };
+    assert_eq!(open(Some(&base), &chunks).unwrap().unwrap().snapshot, next);
+    for held in [None, Some(&next)] {
+        assert!(matches!(open(held, &chunks), Err(WireError::Base { version: PolicyVersion(5), .. })));
+    }
+    let Some(v1::policy_chunk::Part::Data(data)) = &chunks[1].part else { panic!("data follows the manifest") };
+    for bit in 0..8 * data.len() {
+        let mut bytes = data.to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let flipped = v1::PolicyChunk { part: Some(v1::policy_chunk::Part::Data(bytes.into())) };
+        assert!(matches!(open(Some(&base), &[chunks[0].clone(), flipped]), Err(WireError::Delta(_))), "bit {bit}");
+    }
+    let Some(v1::policy_chunk::Part::Delta(manifest)) = &chunks[0].part else { panic!("the manifest is first") };
+    let mut other = manifest.clone();
+    other.version = 6;
+    let other = v1::PolicyChunk { part: Some(v1::policy_chunk::Part::Delta(other)) };
+    assert!(matches!(open(Some(&base), &[other, chunks[1].clone()]), Err(WireError::Mismatch { .. })));
+    let large = v1::DeltaManifest { bytes: 1 << 30, ..manifest.clone() };
+    let large = v1::PolicyChunk { part: Some(v1::policy_chunk::Part::Delta(large)) };
+    assert!(matches!(open(Some(&base), &[large]), Err(WireError::TooLarge { field: "bytes", .. })));
+}
+
+#[test]
+fn a_subscription_without_a_digest_holds_nothing() {
+    let (base, ..) = delta_chunks();
+    let request = travel(&policy::subscription(Some(base.identity()), Some(3)));
+    assert_eq!((policy::held(&request).unwrap(), request.worker), (Some(base.identity()), Some(3)));
+    let old = v1::SubscribePolicyRequest { after: Some(4), ..v1::SubscribePolicyRequest::default() };
+    assert_eq!(policy::held(&old).unwrap(), None);
 }
 
 #[test]

@@ -11,6 +11,8 @@ use crate::v1::{
     coordinator_server::{Coordinator, CoordinatorServer},
     learner_client::LearnerClient,
     learner_server::{Learner, LearnerServer},
+    policy_relay_client::PolicyRelayClient,
+    policy_relay_server::{PolicyRelay, PolicyRelayServer},
 };
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -64,6 +66,20 @@ pub fn coordinator_client(channel: Channel) -> CoordinatorClient<Channel> {
 /// A client of the learner with our message limits.
 pub fn learner_client(channel: Channel) -> LearnerClient<Channel> {
     LearnerClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A client of a worker that hands on policies, with our message limits.
+pub fn relay_client(channel: Channel) -> PolicyRelayClient<Channel> {
+    PolicyRelayClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// The service of a worker that hands on policies, with our message limits.
+pub fn relay_server<S: PolicyRelay>(service: S) -> PolicyRelayServer<S> {
+    PolicyRelayServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }

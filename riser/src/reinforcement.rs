@@ -141,6 +141,7 @@ fn cluster_config(
         learner.start_digest = Some(manifest.policy);
         learner.retained = retained.clone();
     }
+    learner.served_dtype = train.served_dtype;
     learner.evaluate_every = train.evaluate_every;
     learner.evaluate_at_start = true;
     learner.checkpoints =

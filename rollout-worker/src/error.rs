@@ -1,7 +1,10 @@
 //! Why a worker ended before the run did.
 
 use crate::sampler::SamplerError;
-use riser_core::ids::{GroupId, PolicyVersion};
+use riser_core::{
+    ids::{GroupId, PolicyVersion},
+    snapshot::PolicyIdentity,
+};
 use riser_proto::WireError;
 use std::any::Any;
 use tokio::task::JoinError;
@@ -15,6 +18,9 @@ pub enum WorkerError {
     /// The learner stayed away or disagrees.
     #[error("learner: {0}")]
     Learner(#[source] tonic::Status),
+    /// The worker that policies are taken from stayed away or disagrees; the learner is asked instead.
+    #[error("parent: {0}")]
+    Parent(#[source] tonic::Status),
     /// A message that cannot be true.
     #[error("message from the {peer}: {source}")]
     Wire {
@@ -51,6 +57,16 @@ pub enum WorkerError {
         got: Vec<u64>,
         /// What was asked for.
         expected: Vec<u64>,
+    },
+    /// The sampler returned a group of another policy than the one that was loaded.
+    #[error("sampler returned group {group} as sampled with {got}, loaded was {expected}")]
+    WrongPolicy {
+        /// The group.
+        group: GroupId,
+        /// The policy it names.
+        got: PolicyIdentity,
+        /// The policy that was loaded.
+        expected: PolicyIdentity,
     },
     /// The worker panicked, most likely in its sampler.
     #[error("panicked: {message}")]

@@ -11,15 +11,16 @@
 
 use crate::{
     WorkerConfig, WorkerError,
-    policy_shelf::{Lookup, PolicyShelf},
+    policy_shelf::{Lookup, look_up},
     sampler::Sampler,
     submission,
 };
 use riser_core::{
+    delta::offer::PolicyOffer,
     group::RolloutGroup,
     ids::PolicyVersion,
     lease::{Lease, SampleRequest},
-    snapshot::PolicySnapshot,
+    snapshot::{PolicyIdentity, PolicySnapshot},
 };
 use riser_proto::{
     lease::{LeaseOutcome, LeaseReply, millis},
@@ -46,10 +47,10 @@ pub(crate) struct LeaseLoop {
     config: WorkerConfig,
     coordinator: CoordinatorClient<Channel>,
     learner: Channel,
-    shelf: watch::Receiver<PolicyShelf>,
+    shelf: watch::Receiver<PolicyOffer>,
     /// At home between calls, away on a blocking thread during one.
     sampler: Option<Box<dyn Sampler>>,
-    loaded: Option<PolicyVersion>,
+    loaded: Option<PolicyIdentity>,
 }
 
 impl LeaseLoop {
@@ -57,7 +58,7 @@ impl LeaseLoop {
         config: WorkerConfig,
         coordinator: Channel,
         learner: Channel,
-        shelf: watch::Receiver<PolicyShelf>,
+        shelf: watch::Receiver<PolicyOffer>,
         sampler: Box<dyn Sampler>,
     ) -> Self {
         let coordinator = transport::coordinator_client(coordinator);
@@ -127,7 +128,7 @@ impl LeaseLoop {
     /// Waits for the leased version; `None` if it can no longer be asked for.
     async fn policy(&mut self, version: PolicyVersion) -> Option<Arc<PolicySnapshot>> {
         loop {
-            match self.shelf.borrow_and_update().get(version) {
+            match look_up(&self.shelf.borrow_and_update(), version) {
                 Lookup::Here(policy) => return Some(policy),
                 Lookup::Gone => return None,
                 Lookup::NotYet => {}
@@ -146,19 +147,19 @@ impl LeaseLoop {
         requests: Vec<SampleRequest>,
     ) -> Result<Vec<RolloutGroup>, WorkerError> {
         let mut sampler = self.sampler.take().expect("the sampler comes home unless it panicked, which ends the loop");
-        let version = policy.version();
-        let load = self.loaded != Some(version);
+        let identity = policy.identity();
+        let load = self.loaded != Some(identity);
         // Until the load is known to have succeeded, nothing is known about the sampler.
         self.loaded = None;
         let lent = tokio::task::spawn_blocking(move || {
-            let groups = sample(sampler.as_mut(), load.then_some(&policy), version, &requests);
+            let groups = sample(sampler.as_mut(), load.then_some(&policy), identity, &requests);
             (sampler, groups)
         });
         match lent.await {
             Ok((sampler, groups)) => {
                 self.sampler = Some(sampler);
                 let groups = groups?;
-                self.loaded = Some(version);
+                self.loaded = Some(identity);
                 Ok(groups)
             }
             Err(error) => Err(WorkerError::panicked(error)),
@@ -188,9 +189,10 @@ impl LeaseLoop {
 fn sample(
     sampler: &mut dyn Sampler,
     policy: Option<&Arc<PolicySnapshot>>,
-    version: PolicyVersion,
+    identity: PolicyIdentity,
     requests: &[SampleRequest],
 ) -> Result<Vec<RolloutGroup>, WorkerError> {
+    let version = identity.version;
     if let Some(policy) = policy {
         sampler.load(policy).map_err(|source| WorkerError::Load { version, source })?;
     }
@@ -202,6 +204,10 @@ fn sample(
     let expected: Vec<u64> = requests.iter().map(|request| request.id.0).collect();
     if got != expected {
         return Err(WorkerError::WrongGroups { got, expected });
+    }
+    if let Some(group) = groups.iter().find(|group| (group.version, group.policy) != (version, identity.digest)) {
+        let got = PolicyIdentity { version: group.version, digest: group.policy };
+        return Err(WorkerError::WrongPolicy { group: group.id, got, expected: identity });
     }
     Ok(groups)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! coordinator --catalog, leases--> [lease_loop] --groups--> learner
-//! learner --policies--> [policy_subscriber] --[policy_shelf]--> [lease_loop]
+//! learner or parent --policies--> [policy_subscriber] --[policy_shelf]--> [lease_loop], [relay]
 //! ```
 //!
 //! The worker remembers nothing that matters: whatever it was doing when it died is leased again. The crate refuses to
@@ -14,6 +14,7 @@ pub mod error;
 pub mod lease_loop;
 pub mod policy_shelf;
 pub mod policy_subscriber;
+pub mod relay;
 mod role;
 pub mod sampler;
 mod submission;
@@ -21,5 +22,5 @@ mod submission;
 pub use config::WorkerConfig;
 pub use error::WorkerError;
 pub use lease_loop::Summary;
-pub use role::run;
+pub use role::{RelayPlace, run, run_at};
 pub use sampler::{Sampler, SamplerError, SamplerFactory};

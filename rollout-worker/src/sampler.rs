@@ -18,6 +18,8 @@ pub trait Sampler: Send + 'static {
 
     /// Samples one group per request, in the order of the requests, with the policy loaded last, which is `version`.
     ///
+    /// Every group names that version and the digest of what was loaded.
+    ///
     /// The result must depend on the policy and the requests alone: not on earlier calls, nor on which worker it is.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use super::objective::ObjectiveSection;
 use super::store::StoreConfig;
 use crate::logprob_space::LogprobSpace;
 use crate::selection::{Fill, Pick};
+use crate::snapshot::TensorDtype;
 
 /// Everything a run depends on, resolved and checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -301,6 +302,8 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Which rows the prompts come from.
     pub prompts: Prompts,
+    /// Number format that workers receive policies in: `f32`, or `bf16` for half the bytes. The learner keeps f32.
+    pub served_dtype: TensorDtype,
     /// Tokens forwarded at once by the learner; a batch is cut into pieces of at most this size.
     pub micro_batch_tokens: usize,
 }
@@ -318,6 +321,7 @@ impl Default for TrainConfig {
             evaluation_rows: 500,
             checkpoint_every: 50,
             prompts: Prompts::RlTrain,
+            served_dtype: TensorDtype::F32,
             micro_batch_tokens: 8192,
         }
     }

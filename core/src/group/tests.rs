@@ -21,6 +21,7 @@ fn group(tree: &PrefixTree, items: &[u32]) -> RolloutGroup {
         id: GroupId(5),
         row: RowId(9),
         version: PolicyVersion(3),
+        policy: Digest::of(b"policy"),
         catalog: tree.digest(),
         space: LogprobSpace::Catalog,
         prompt: vec![7, 8],

@@ -13,6 +13,7 @@ fn group(id: u64, version: u64) -> RolloutGroup {
         id: GroupId(id),
         row: RowId(0),
         version: PolicyVersion(version),
+        policy: Digest::of(b""),
         catalog: Digest::of(b""),
         space: LogprobSpace::Catalog,
         prompt: vec![],

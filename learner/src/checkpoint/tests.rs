@@ -12,7 +12,7 @@ fn write_at(folder: &Path, version: u64) -> PathBuf {
     let shelf = [snapshot(version - 2), snapshot(version - 1), snapshot(version)];
     let lockstep = Lockstep { groups_per_batch: 4.try_into().unwrap(), lag: 1 };
     let state = Contents::new().with_bytes("model", "model").with_bytes("optimizer/moments", "moments");
-    let (manifest, contents) = assemble(Digest::of(b"catalog"), lockstep, &shelf, state).unwrap();
+    let (manifest, contents) = assemble(Digest::of(b"catalog"), lockstep, snapshot(version).identity(), &shelf, state);
     Folder::new(folder).write(version, manifest, contents).unwrap().path
 }
 

@@ -8,10 +8,12 @@ use crate::{
 };
 use candle_core::Device;
 use riser_core::{
+    digest::Digest,
     ids::{GroupId, ItemIndex, PolicyVersion, RowId},
     objective::Preset,
     random::Seed,
     selection::{Fill, Pick, Selection},
+    snapshot::PolicyIdentity,
 };
 
 const PRESETS: [Preset; 8] = [
@@ -64,7 +66,8 @@ fn groups(model: &Model, catalog: &PrefixTree, space: LogprobSpace, batch: u64) 
         reward_miss: -1.0,
     };
     let requests: Vec<_> = (0..12).map(request).collect();
-    rollout(model, catalog, PolicyVersion(batch), &requests, &settings).unwrap()
+    let policy = PolicyIdentity { version: PolicyVersion(batch), digest: Digest::of(b"policy") };
+    rollout(model, catalog, policy, &requests, &settings).unwrap()
 }
 
 /// The loss of a batch under any model, from one plain pass per sequence.

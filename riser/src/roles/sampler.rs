@@ -4,7 +4,7 @@ use riser_core::group::RolloutGroup;
 use riser_core::ids::PolicyVersion;
 use riser_core::lease::SampleRequest;
 use riser_core::prefix_tree::PrefixTree;
-use riser_core::snapshot::PolicySnapshot;
+use riser_core::snapshot::{PolicyIdentity, PolicySnapshot};
 use riser_policy::Device;
 use riser_policy::model::Model;
 use riser_policy::parameters::Parameters;
@@ -31,7 +31,7 @@ impl SamplerFactory for PolicySamplers {
             shape: shape.clone(),
             settings: *settings,
             device: device.clone(),
-            model: None,
+            loaded: None,
         }))
     }
 }
@@ -42,12 +42,13 @@ pub struct PolicySampler {
     shape: Shape,
     settings: RolloutSettings,
     device: Device,
-    model: Option<Model>,
+    loaded: Option<(PolicyIdentity, Model)>,
 }
 
 impl Sampler for PolicySampler {
     fn load(&mut self, snapshot: &PolicySnapshot) -> Result<(), SamplerError> {
-        self.model = Some(Parameters::from_snapshot(&self.shape, snapshot, &self.device)?.inference_model()?);
+        let model = Parameters::from_snapshot(&self.shape, snapshot, &self.device)?.inference_model()?;
+        self.loaded = Some((snapshot.identity(), model));
         Ok(())
     }
 
@@ -56,7 +57,10 @@ impl Sampler for PolicySampler {
         version: PolicyVersion,
         requests: &[SampleRequest],
     ) -> Result<Vec<RolloutGroup>, SamplerError> {
-        let model = self.model.as_ref().ok_or("no policy has been loaded")?;
+        let (policy, model) = self.loaded.as_ref().ok_or("no policy has been loaded")?;
+        if policy.version != version {
+            return Err(format!("{policy} is loaded, asked for version {version}").into());
+        }
         let requests: Vec<RolloutRequest> = requests
             .iter()
             .map(|request| RolloutRequest {
@@ -66,6 +70,6 @@ impl Sampler for PolicySampler {
                 target: request.prompt.target,
             })
             .collect();
-        Ok(rollout(model, &self.tree, version, &requests, &self.settings)?)
+        Ok(rollout(model, &self.tree, *policy, &requests, &self.settings)?)
     }
 }

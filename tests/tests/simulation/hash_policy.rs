@@ -54,6 +54,7 @@ impl HashSampler {
             id: request.id,
             row: request.row,
             version,
+            policy,
             catalog: self.tree.digest(),
             space: LogprobSpace::Catalog,
             prompt: request.prompt.tokens.clone(),
@@ -116,8 +117,10 @@ impl Trainer for HashTrainer {
 
     fn snapshot(&self, version: PolicyVersion) -> Result<PolicySnapshot, Failure> {
         let values: Vec<u8> = self.state.as_bytes().iter().flat_map(|&byte| f32::from(byte).to_le_bytes()).collect();
-        let tensor = SnapshotTensor::new("state", vec![4, 8], TensorDtype::F32, values.into())?;
-        Ok(PolicySnapshot::new(version, vec![tensor])?)
+        let state = SnapshotTensor::new("state", vec![4, 8], TensorDtype::F32, values.into())?;
+        // Most of a policy stays as it is, so that deltas are worth sending.
+        let constant = SnapshotTensor::new("constant", vec![2048], TensorDtype::F32, vec![0; 8192].into())?;
+        Ok(PolicySnapshot::new(version, vec![state, constant])?)
     }
 
     fn evaluate(&mut self, version: PolicyVersion) -> Result<Metrics, Failure> {

@@ -6,6 +6,7 @@ use crate::{
     scenario::{self, NUM_ROWS, SEED, Scenario},
 };
 use riser_core::{
+    digest::Digest,
     group::RolloutGroup,
     ids::{GroupId, PolicyVersion},
     lease::SampleRequest,
@@ -13,7 +14,10 @@ use riser_core::{
     snapshot::PolicySnapshot,
 };
 use riser_learner::{Outcome, Trainer};
-use riser_proto::{policy::PolicyAssembler, transport, v1};
+use riser_proto::{
+    policy::{self, PolicyAssembler},
+    transport, v1,
+};
 use riser_rollout_worker::Sampler;
 use std::time::Duration;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -117,14 +121,12 @@ async fn a_wrong_group_is_refused_with_a_reason_and_the_stream_goes_on() {
     let first = HashTrainer::new().snapshot(PolicyVersion(0)).unwrap();
     let good = groups(&scenario, 0, &first);
     type Lie = fn(&mut RolloutGroup);
-    let lies: [(Lie, &str); 5] = [
+    let lies: [(Lie, &str); 6] = [
+        (|g| g.version = PolicyVersion(3), "sampled with policy version 3, the newest is 0"),
+        (|g| g.id = GroupId(15), "group 15 of batch 1 was sampled with version 0, the schedule asks for version 1"),
         (
-            |g| g.version = PolicyVersion(3),
-            "group 0 of batch 0 was sampled with version 3, the schedule asks for version 0",
-        ),
-        (
-            |g| (g.id, g.version) = (GroupId(15), PolicyVersion(1)),
-            "group 15 belongs to batch 1, batches 0 to 0 are open",
+            |g| g.policy = Digest::of(b"other weights"),
+            "sampled with policy version 0 of digest DIGEST, published was PUBLISHED",
         ),
         (
             |g| g.space = riser_core::logprob_space::LogprobSpace::Vocabulary,
@@ -143,7 +145,10 @@ async fn a_wrong_group_is_refused_with_a_reason_and_the_stream_goes_on() {
         .collect();
     let acks = submit(&gate.learner, [liars, good].concat()).await;
     for ((_, reason), ack) in lies.iter().zip(&acks) {
-        assert_eq!((ack.1, ack.2.as_str()), (v1::Admission::Rejected, *reason));
+        let reason = reason
+            .replace("DIGEST", &Digest::of(b"other weights").short())
+            .replace("PUBLISHED", &first.digest().short());
+        assert_eq!((ack.1, ack.2.as_str()), (v1::Admission::Rejected, reason.as_str()));
     }
     assert!(acks[lies.len()..].iter().all(|ack| ack.1 == v1::Admission::Accepted));
     gate.running.abort();
@@ -155,8 +160,8 @@ async fn a_frozen_subscriber_does_not_hold_up_the_learner() {
     let scenario = two_batches(0);
     let gate = gate(&scenario);
     let mut client = transport::learner_client(gate.learner.clone());
-    let everything = v1::SubscribePolicyRequest { after: None };
-    let mut frozen = client.subscribe_policy(everything).await.unwrap().into_inner();
+    let everything = policy::subscription(None, None);
+    let mut frozen = client.subscribe_policy(everything.clone()).await.unwrap().into_inner();
     frozen.message().await.unwrap();
 
     let mut policies = client.subscribe_policy(everything).await.unwrap().into_inner();

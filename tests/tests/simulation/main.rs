@@ -9,6 +9,8 @@ mod cluster_runs;
 mod hash_policy;
 mod learner_gate;
 mod network;
+mod relay_tree;
 mod resume;
 mod scenario;
+mod weights;
 mod worker_loss;

@@ -15,7 +15,7 @@ use riser_core::{
     prefix_tree::PrefixTree,
     prompt_order::PromptOrder,
     random::Seed,
-    snapshot::PolicySnapshot,
+    snapshot::{PolicySnapshot, TensorDtype},
 };
 use riser_learner::{Event, LearnerConfig, Outcome, Trainer, config::CheckpointConfig};
 use riser_proto::call::Patience;
@@ -37,6 +37,7 @@ pub(crate) struct Scenario {
     pub(crate) checkpoints: Option<PathBuf>,
     pub(crate) samplers: Arc<dyn SamplerFactory>,
     pub(crate) trainer: Option<HashTrainer>,
+    pub(crate) served_dtype: TensorDtype,
 }
 
 pub(crate) fn hash_samplers(tree: Arc<PrefixTree>) -> Result<Box<dyn Sampler>, SamplerError> {
@@ -69,6 +70,7 @@ impl Scenario {
             checkpoints: None,
             samplers: Arc::new(hash_samplers),
             trainer: None,
+            served_dtype: TensorDtype::F32,
         }
     }
 
@@ -80,6 +82,7 @@ impl Scenario {
         LearnerConfig {
             checkpoints: self.checkpoints.clone().map(|folder| CheckpointConfig { folder, every: 2, keep: 2 }),
             evaluate_every: 3,
+            served_dtype: self.served_dtype,
             patience: patience(),
             ..LearnerConfig::new(self.lockstep(), LogprobSpace::Catalog, self.total_batches)
         }
@@ -138,7 +141,9 @@ impl Scenario {
         let mut order = PromptOrder::new(SEED, NUM_ROWS.try_into().unwrap());
         let mut sampler = HashSampler::new(hash_policy::tree());
         let mut trainer = HashTrainer::new();
-        let mut published: Vec<PolicySnapshot> = vec![trainer.snapshot(PolicyVersion(0)).unwrap()];
+        let serve = |policy: &PolicySnapshot| policy.served_as(self.served_dtype).unwrap();
+        let mut policy = trainer.snapshot(PolicyVersion(0)).unwrap();
+        let mut published: Vec<PolicySnapshot> = vec![serve(&policy)];
         for batch in 0..self.total_batches {
             let version = batch.saturating_sub(u64::from(self.lag)) as usize;
             sampler.load(&published[version]).unwrap();
@@ -154,9 +159,10 @@ impl Scenario {
                 .flat_map(|lease| sampler.sample(PolicyVersion(version as u64), lease).unwrap())
                 .collect();
             trainer.step(PolicyVersion(batch), &groups).unwrap();
-            published.push(trainer.snapshot(PolicyVersion(batch + 1)).unwrap());
+            policy = trainer.snapshot(PolicyVersion(batch + 1)).unwrap();
+            published.push(serve(&policy));
         }
-        published.last().unwrap().digest()
+        policy.digest()
     }
 }
 
