@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod layers;
 mod objective;
+mod pacing;
 mod sections;
 
 pub use error::{ConfigError, Conflict, Place};
@@ -15,7 +16,7 @@ pub use layers::{ENVIRONMENT_PREFIX, Sources};
 pub use objective::ObjectiveSection;
 pub use sections::{
     DataConfig, EvaluateConfig, EvaluationSplit, LossUnit, ModelConfig, OptimizerConfig, Prompts, RolloutConfig,
-    RunConfig, Schedule, SearchMethod, SftConfig, TrainConfig,
+    RunConfig, Schedule, SearchMethod, SftConfig, TrainConfig, TrainSchedule,
 };
 
 use crate::digest::Digest;

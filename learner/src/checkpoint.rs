@@ -4,18 +4,19 @@
 //! checkpoints/
 //!   step-00000040/
 //!     ...                         what the trainer needs: model, optimizer, schedule
-//!     retained/00000039.safetensors   older policies that open batches are sampled with (none if the lag is 0)
+//!     retained/00000039.safetensors   older policies that new leases name (none in bounded mode, or if the lag is 0)
 //!     checkpoint.json             the manifest, written last
 //! ```
 //!
 //! A checkpoint is written under a temporary name and renamed when it is complete, so a folder called `step-*` is whole.
-//! Nothing about groups is kept: in lockstep a resumed run samples the open batches again and gets the same bits.
+//! Of the groups only the ids of those that were trained on are kept. The others are sampled again; in lockstep that gives
+//! the same bits.
 
 use crate::{
     snapshot_file::{self, SnapshotFileError},
     trainer::TrainerError,
 };
-use riser_core::{digest::Digest, ids::PolicyVersion, lockstep::Lockstep, snapshot::PolicySnapshot};
+use riser_core::{digest::Digest, group_set::GroupSet, ids::PolicyVersion, pacing::Pacing, snapshot::PolicySnapshot};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -42,7 +43,9 @@ pub struct Manifest {
     /// Catalog of the run.
     pub catalog: Digest,
     /// Schedule of the run.
-    pub lockstep: Lockstep,
+    pub pacing: Pacing,
+    /// Groups that were trained on: in lockstep those of the batches before `version`, in bounded mode those that came.
+    pub consumed: GroupSet,
     /// Digests of the older policies by version.
     pub retained: BTreeMap<u64, Digest>,
     /// Size of every other file, by path inside the folder, so that a cut file is noticed before it is read.
@@ -136,7 +139,8 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
 pub fn write(
     folder: &Path,
     catalog: Digest,
-    lockstep: Lockstep,
+    pacing: Pacing,
+    consumed: GroupSet,
     shelf: &[Arc<PolicySnapshot>],
     save: impl FnOnce(&Path) -> Result<(), TrainerError>,
 ) -> Result<PathBuf, CheckpointError> {
@@ -151,7 +155,7 @@ pub fn write(
     save(&partial).map_err(|source| CheckpointError::Trainer { path: partial.clone(), source })?;
 
     // The newest version is the trainer's own. Older ones are only wanted as far as the next batches reach.
-    let wanted = lockstep.retained(newest.version());
+    let wanted = pacing.resumed_with(newest.version());
     let older: Vec<_> = older.iter().filter(|snapshot| wanted.contains(&snapshot.version().0)).collect();
     if !older.is_empty() {
         let retained = partial.join(RETAINED);
@@ -165,7 +169,8 @@ pub fn write(
         version: newest.version(),
         policy: newest.digest(),
         catalog,
-        lockstep,
+        pacing,
+        consumed,
         retained: older.iter().map(|snapshot| (snapshot.version().0, snapshot.digest())).collect(),
         file_bytes: sync_files(&partial)?,
     };

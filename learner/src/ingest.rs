@@ -1,16 +1,20 @@
 //! Checking what arrives: nothing a worker sends is believed.
 
 use crate::{
-    batch_book::{Admission, AdmissionError},
-    batcher::{BatcherHandle, Stopped},
+    LearnerConfig,
+    batch_book::Admission,
+    batcher::{Admitted, Arrival, BatcherHandle, Stopped},
 };
 use riser_core::{
     group::{GroupError, GroupLimits, RolloutGroup},
+    ids::{GroupId, Incarnation, PolicyVersion},
     logprob_space::LogprobSpace,
     prefix_tree::PrefixTree,
+    run_event::{ArrivalFate, ArrivalRecord, Origin, RunEvent},
 };
-use riser_proto::{WireError, v1};
+use riser_proto::{WireError, group, v1};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// Why a group was refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,24 +33,42 @@ pub enum Rejection {
         /// The run's space.
         expected: LogprobSpace,
     },
-    /// The schedule did not ask for it.
-    #[error(transparent)]
-    Admission(#[from] AdmissionError),
+    /// Larger than any group has a right to be.
+    #[error("group {group} has {got} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// The group.
+        group: u64,
+        /// Its size on the wire.
+        got: u64,
+        /// The most we accept.
+        limit: u64,
+    },
 }
 
 /// The gate between the wire and the batcher; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ingest {
+    learner: Incarnation,
     tree: Arc<PrefixTree>,
     space: LogprobSpace,
     limits: GroupLimits,
+    group_bytes: u64,
     batcher: BatcherHandle,
+    log: mpsc::Sender<RunEvent>,
 }
 
 impl Ingest {
-    /// A gate for groups over `tree` with log-probabilities in `space`.
-    pub fn new(tree: Arc<PrefixTree>, space: LogprobSpace, limits: GroupLimits, batcher: BatcherHandle) -> Self {
-        Self { tree, space, limits, batcher }
+    /// A gate for groups over `tree` as `config` wants them; what it refuses is written to `log`.
+    pub fn new(
+        config: &LearnerConfig,
+        tree: Arc<PrefixTree>,
+        batcher: BatcherHandle,
+        log: mpsc::Sender<RunEvent>,
+    ) -> Self {
+        // A group that does not fit into the budget of all groups could never be let in.
+        let group_bytes = config.budget.group_bytes.min(config.budget.held_bytes);
+        let (learner, space, limits) = (config.incarnation, config.space, config.limits);
+        Self { learner, tree, space, limits, group_bytes, batcher, log }
     }
 
     /// Takes one group from the wire and says what became of it.
@@ -54,23 +76,43 @@ impl Ingest {
     /// # Errors
     /// [`Stopped`] if the role is ending; a wrong group is an acknowledgement that says so, not an error.
     pub async fn take(&self, message: v1::RolloutGroup) -> Result<v1::GroupAck, Stopped> {
-        let group = message.id;
-        let (admission, reason) = match self.check(message) {
-            Ok(group) => match self.batcher.admit(group).await? {
-                Ok(Admission::Accepted) => (v1::Admission::Accepted, String::new()),
-                Ok(Admission::Duplicate) => (v1::Admission::Duplicate, String::new()),
-                Err(error) => (v1::Admission::Rejected, error.to_string()),
-            },
-            Err(rejection) => (v1::Admission::Rejected, rejection.to_string()),
-        };
-        match admission {
-            v1::Admission::Rejected => tracing::warn!(group, reason, "group rejected"),
-            _ => tracing::debug!(group, ?admission, "group arrived"),
+        let (group, version) = (message.id, message.version);
+        let (origin, bytes) = (group::origin(&message), group::encoded_bytes(&message));
+        let mut ack = v1::GroupAck { group, ..v1::GroupAck::default() };
+        match self.check(message, bytes) {
+            Ok(group) => {
+                let Admitted { result, window } = self.batcher.admit(Arrival { group, origin, bytes }).await?;
+                ack.window = window;
+                let (admission, reason) = match result {
+                    Ok(Admission::Accepted) => (v1::Admission::Accepted, String::new()),
+                    Ok(Admission::Duplicate) => (v1::Admission::Duplicate, String::new()),
+                    Err(error) if error.is_wrong() => (v1::Admission::Rejected, error.to_string()),
+                    Err(error) => (v1::Admission::Untimely, error.to_string()),
+                };
+                ack.set_admission(admission);
+                ack.reason = reason;
+            }
+            Err(rejection) => {
+                ack.set_admission(v1::Admission::Rejected);
+                ack.reason = rejection.to_string();
+                let fate = ArrivalFate::Rejected(ack.reason.clone());
+                let (learner, group, version) = (self.learner, GroupId(group), PolicyVersion(version));
+                let record = ArrivalRecord { learner, group, version, origin, bytes, fate };
+                // Nobody has to keep a log.
+                let _ = self.log.send(RunEvent::Arrival(record)).await;
+            }
         }
-        Ok(v1::GroupAck { group, admission: admission.into(), reason })
+        match ack.admission() {
+            v1::Admission::Rejected => tracing::warn!(group, worker = origin.worker.0, ack.reason, "group rejected"),
+            admission => tracing::debug!(group, ?admission, "group arrived"),
+        }
+        Ok(ack)
     }
 
-    fn check(&self, message: v1::RolloutGroup) -> Result<RolloutGroup, Rejection> {
+    fn check(&self, message: v1::RolloutGroup, bytes: u64) -> Result<RolloutGroup, Rejection> {
+        if bytes > self.group_bytes {
+            return Err(Rejection::TooLarge { group: message.id, got: bytes, limit: self.group_bytes });
+        }
         let group = RolloutGroup::try_from(message)?;
         if group.space != self.space {
             return Err(Rejection::Space { got: group.space, expected: self.space });

@@ -20,6 +20,7 @@ mod snapshot_file;
 pub mod steps;
 pub mod trainer;
 
+pub use batcher::IngestBudget;
 pub use config::LearnerConfig;
 pub use event::{Event, Outcome};
 pub use role::{LearnerError, run};

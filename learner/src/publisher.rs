@@ -1,10 +1,10 @@
 //! Pushing policies to whoever subscribed.
 //!
 //! The publisher puts a version on the shelf and goes on; each subscriber has a task of its own that copies from the shelf
-//! to its connection. The shelf holds the versions that open batches are sampled with, so a slow subscriber that misses
+//! to its connection. The shelf holds the versions that a lease may name, so a slow subscriber that misses
 //! a version misses nothing that it could still be asked for.
 
-use riser_core::{ids::PolicyVersion, lockstep::Lockstep, snapshot::PolicySnapshot};
+use riser_core::{ids::PolicyVersion, pacing::Pacing, snapshot::PolicySnapshot};
 use riser_proto::{policy, v1::PolicyChunk};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{
@@ -20,20 +20,20 @@ pub type Shelf = Arc<[Arc<PolicySnapshot>]>;
 /// The writing end; dropping it ends every subscription after what is on the shelf has been sent.
 #[derive(Debug)]
 pub struct Publisher {
-    lockstep: Lockstep,
+    pacing: Pacing,
     shelf: watch::Sender<Shelf>,
 }
 
 impl Publisher {
     /// A publisher with an empty shelf.
-    pub fn new(lockstep: Lockstep) -> (Self, watch::Receiver<Shelf>) {
+    pub fn new(pacing: Pacing) -> (Self, watch::Receiver<Shelf>) {
         let (shelf, receiver) = watch::channel(Shelf::from([]));
-        (Self { lockstep, shelf }, receiver)
+        (Self { pacing, shelf }, receiver)
     }
 
-    /// Puts a version on the shelf and removes those that no open batch asks for. Waits for nobody.
+    /// Puts a version on the shelf and removes those that no lease names any more. Waits for nobody.
     pub fn publish(&self, snapshot: PolicySnapshot) {
-        let retained = self.lockstep.retained(snapshot.version());
+        let retained = self.pacing.retained(snapshot.version());
         self.shelf.send_modify(|shelf| {
             let older = shelf.iter().filter(|older| retained.contains(&older.version().0)).cloned();
             *shelf = older.chain([Arc::new(snapshot)]).collect();

@@ -1,6 +1,7 @@
 //! The gRPC face of the learner.
 
 use crate::{
+    batcher::IngestBudget,
     ingest::Ingest,
     publisher::{self, Shelf, SubscriptionSettings},
 };
@@ -22,6 +23,7 @@ pub struct LearnerService {
     shelf: watch::Receiver<Shelf>,
     settings: SubscriptionSettings,
     subscribers: Arc<Semaphore>,
+    submitters: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -32,9 +34,12 @@ impl LearnerService {
         shelf: watch::Receiver<Shelf>,
         settings: SubscriptionSettings,
         max_subscribers: usize,
+        budget: IngestBudget,
         stop: CancellationToken,
     ) -> Self {
-        Self { ingest, shelf, settings, subscribers: Arc::new(Semaphore::new(max_subscribers)), stop }
+        let subscribers = Arc::new(Semaphore::new(max_subscribers));
+        let submitters = Arc::new(Semaphore::new(budget.max_streams));
+        Self { ingest, shelf, settings, subscribers, submitters, stop }
     }
 }
 
@@ -51,8 +56,15 @@ impl Learner for LearnerService {
         request: Request<Streaming<v1::RolloutGroup>>,
     ) -> Result<Response<Self::SubmitGroupsStream>, Status> {
         let ingest = self.ingest.clone();
+        let place = self
+            .submitters
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("no room for another stream of groups"))?;
         let acks = request.into_inner().then(move |group| {
             let ingest = ingest.clone();
+            // The place is given back when the stream is dropped, and with it this closure.
+            let _place = &place;
             async move { ingest.take(group?).await.map_err(|stopped| Status::unavailable(stopped.to_string())) }
         });
         Ok(Response::new(Box::pin(acks)))

@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | takes | batches from the batcher, one at a time, when it is ready for the next |
-//! | waits for | all groups of the batch; the observer, if its channel is full |
+//! | waits for | all groups of the batch; the observer and the run's event log, if their channels are full |
 //! | gives | policy versions to the publisher, checkpoints to the disk, [`Event`]s to the observer |
 //!
 //! The trainer runs on a blocking thread and comes back with its result. Between two steps nobody but the batch is waited
@@ -17,8 +17,15 @@ use crate::{
     publisher::Publisher,
     trainer::{Metrics, Trainer, TrainerError},
 };
-use riser_core::{digest::Digest, group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
-use std::any::Any;
+use riser_core::{
+    digest::Digest,
+    group::RolloutGroup,
+    group_set::GroupSet,
+    ids::PolicyVersion,
+    run_event::{RunEvent, StepRecord},
+    snapshot::PolicySnapshot,
+};
+use std::{any::Any, path::Path};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +82,10 @@ pub struct Steps {
     publisher: Publisher,
     batches: BatcherHandle,
     events: mpsc::Sender<Event>,
+    log: mpsc::Sender<RunEvent>,
     version: PolicyVersion,
+    /// Groups trained on up to `version`.
+    consumed: GroupSet,
     /// Version of the newest checkpoint and of the newest evaluation.
     saved: Option<PolicyVersion>,
     evaluated: Option<PolicyVersion>,
@@ -90,8 +100,9 @@ impl Steps {
         publisher: Publisher,
         batches: BatcherHandle,
         events: mpsc::Sender<Event>,
+        log: mpsc::Sender<RunEvent>,
     ) -> Self {
-        let version = config.start_version;
+        let (version, consumed) = (config.start_version, config.consumed.clone());
         Self {
             config,
             catalog,
@@ -99,7 +110,9 @@ impl Steps {
             publisher,
             batches,
             events,
+            log,
             version,
+            consumed,
             saved: None,
             evaluated: None,
         }
@@ -114,6 +127,8 @@ impl Steps {
         let snapshot = self.with_trainer(move |trainer| trainer.snapshot(version)).await?;
         self.check_resumed(&snapshot)?;
         let mut digest = snapshot.digest();
+        let (learner, catalog) = (self.config.incarnation, self.catalog);
+        self.note(RunEvent::LearnerStarted { learner, version, digest, catalog }).await;
         for older in std::mem::take(&mut self.config.retained) {
             self.publisher.publish(older);
         }
@@ -139,6 +154,7 @@ impl Steps {
             self.evaluate().await?;
         }
         let outcome = Outcome { version: self.version, digest, finished };
+        self.note(RunEvent::LearnerEnded { learner, version: self.version, finished }).await;
         self.emit(Event::End(outcome)).await;
         Ok(outcome)
     }
@@ -154,10 +170,10 @@ impl Steps {
 
     /// Without every retained version, workers would wait for one that never comes.
     fn check_retained(&self) -> Result<(), StepError> {
-        let (version, lockstep, shelf) = (self.version, self.config.lockstep, self.publisher.shelf());
+        let (version, pacing, shelf) = (self.version, self.config.pacing, self.publisher.shelf());
         let here = |version: &u64| shelf.iter().any(|snapshot| snapshot.version().0 == *version);
-        match lockstep.retained(version).find(|version| !here(version)) {
-            Some(missing) => Err(StepError::NotRetained { version, lag: lockstep.lag, missing }),
+        match pacing.resumed_with(version).find(|version| !here(version)) {
+            Some(missing) => Err(StepError::NotRetained { version, lag: pacing.max_staleness(), missing }),
             None => Ok(()),
         }
     }
@@ -165,6 +181,7 @@ impl Steps {
     async fn step(&mut self, batch: Vec<RolloutGroup>, waited_since: Instant) -> Result<Digest, StepError> {
         let (version, started) = (self.version, Instant::now());
         let num_groups = batch.len();
+        let groups: Vec<_> = batch.iter().map(|group| (group.id, group.version, group.catalog)).collect();
         let num_missed = batch.iter().filter(|group| !group.has_hit()).count();
         let (metrics, snapshot) = self
             .with_trainer(move |trainer| {
@@ -175,10 +192,13 @@ impl Steps {
         let digest = snapshot.digest();
         self.version = version.next();
         self.publisher.publish(snapshot);
-        let staleness = self.config.lockstep.version_of(version.0).staleness_at(version);
+        for (group, ..) in &groups {
+            self.consumed.insert(*group);
+        }
+        let staleness = groups.iter().filter_map(|group| group.1.staleness_at(version)).max();
         let report = StepReport {
             version: self.version,
-            staleness: staleness.expect("a batch is never sampled with a later version"),
+            staleness: staleness.unwrap_or(0),
             num_groups,
             miss_share: num_missed as f64 / num_groups as f64,
             wait_seconds: (started - waited_since).as_secs_f64(),
@@ -191,6 +211,16 @@ impl Steps {
             learn = report.learn_seconds,
             "step taken"
         );
+        let record = StepRecord {
+            learner: self.config.incarnation,
+            version: self.version,
+            digest,
+            groups,
+            wait_seconds: report.wait_seconds,
+            learn_seconds: report.learn_seconds,
+            metrics: report.metrics.clone(),
+        };
+        self.note(RunEvent::Step(record)).await;
         self.emit(Event::Step(report)).await;
         Ok(digest)
     }
@@ -202,6 +232,8 @@ impl Steps {
         }
         let metrics: Metrics = self.with_trainer(move |trainer| trainer.evaluate(version)).await?;
         let seconds = started.elapsed().as_secs_f64();
+        let learner = self.config.incarnation;
+        self.note(RunEvent::Evaluation { learner, version, metrics: metrics.clone(), seconds }).await;
         self.emit(Event::Evaluation { version, metrics, seconds }).await;
         Ok(())
     }
@@ -213,15 +245,24 @@ impl Steps {
         if self.saved.replace(version) == Some(version) {
             return Ok(());
         }
-        let (catalog, lockstep, shelf) = (self.catalog, self.config.lockstep, self.publisher.shelf());
+        let (catalog, pacing, shelf) = (self.catalog, self.config.pacing, self.publisher.shelf());
+        let consumed = self.consumed.clone();
         let written = self.with_trainer(move |trainer| {
-            let written = checkpoint::write(&checkpoints.folder, catalog, lockstep, &shelf, |path| trainer.save(path));
+            let save = |path: &Path| trainer.save(path);
+            let written = checkpoint::write(&checkpoints.folder, catalog, pacing, consumed, &shelf, save);
             Ok(written.and_then(|folder| checkpoint::prune(&checkpoints.folder, checkpoints.keep).map(|()| folder)))
         });
         let folder = written.await??;
         tracing::info!(version = version.0, folder = %folder.display(), "checkpoint written");
+        let learner = self.config.incarnation;
+        self.note(RunEvent::Checkpoint { learner, version, folder: folder.clone() }).await;
         self.emit(Event::Checkpoint { version, folder }).await;
         Ok(())
+    }
+
+    async fn note(&self, event: RunEvent) {
+        // Nobody has to keep a log.
+        let _ = self.log.send(event).await;
     }
 
     async fn emit(&mut self, event: Event) {

@@ -1,4 +1,5 @@
 use super::*;
+use riser_core::lockstep::Lockstep;
 use riser_core::snapshot::{SnapshotTensor, TensorDtype};
 
 fn snapshot(version: u64) -> Arc<PolicySnapshot> {
@@ -8,8 +9,8 @@ fn snapshot(version: u64) -> Arc<PolicySnapshot> {
     Arc::new(PolicySnapshot::new(PolicyVersion(version), vec![wide, half]).unwrap())
 }
 
-fn lockstep(lag: u32) -> Lockstep {
-    Lockstep { groups_per_batch: 4.try_into().unwrap(), lag }
+fn lockstep(lag: u32) -> Pacing {
+    Pacing::Lockstep(Lockstep { groups_per_batch: 4.try_into().unwrap(), lag })
 }
 
 fn write_at(folder: &Path, version: u64) -> PathBuf {
@@ -19,7 +20,7 @@ fn write_at(folder: &Path, version: u64) -> PathBuf {
         fs::write(folder.join("optimizer/moments"), b"moments")?;
         Ok(fs::write(folder.join("model"), b"model")?)
     };
-    write(folder, Digest::of(b"catalog"), lockstep(1), &shelf, save).unwrap()
+    write(folder, Digest::of(b"catalog"), lockstep(1), GroupSet::below(4 * version), &shelf, save).unwrap()
 }
 
 #[test]
@@ -31,6 +32,7 @@ fn a_checkpoint_comes_back_with_the_policies_that_open_batches_need_and_no_other
     assert_eq!(checkpoint.retained, [(*snapshot(4)).clone()]);
     assert_eq!(checkpoint.manifest.policy, snapshot(5).digest());
     assert_eq!(checkpoint.manifest.version, PolicyVersion(5));
+    assert_eq!(checkpoint.manifest.consumed, GroupSet::below(20));
     let files: Vec<_> = checkpoint.manifest.file_bytes.iter().map(|(name, &size)| (name.as_str(), size)).collect();
     assert_eq!(files[0..2], [("model", 5), ("optimizer/moments", 7)]);
 }
@@ -42,7 +44,7 @@ fn a_save_that_fails_leaves_no_checkpoint_and_the_next_one_succeeds() {
         fs::write(folder.join("model"), b"half")?;
         Err("disk full".into())
     };
-    let failed = write(folder.path(), Digest::of(b"catalog"), lockstep(0), &[snapshot(5)], fails);
+    let failed = write(folder.path(), Digest::of(b"catalog"), lockstep(0), GroupSet::below(20), &[snapshot(5)], fails);
     assert!(matches!(failed, Err(CheckpointError::Trainer { source, .. }) if source.to_string() == "disk full"));
     assert_eq!(latest(folder.path()).unwrap(), None);
     write_at(folder.path(), 5);

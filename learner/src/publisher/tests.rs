@@ -1,5 +1,6 @@
 use super::*;
 use bytes::Bytes;
+use riser_core::lockstep::Lockstep;
 use riser_core::snapshot::{SnapshotTensor, TensorDtype};
 use riser_proto::policy::{PolicyAssembler, ReceivedPolicy};
 
@@ -13,7 +14,7 @@ fn snapshot(version: u64) -> PolicySnapshot {
 }
 
 fn publisher(lag: u32) -> (Publisher, watch::Receiver<Shelf>) {
-    Publisher::new(Lockstep { groups_per_batch: 1.try_into().unwrap(), lag })
+    Publisher::new(Pacing::Lockstep(Lockstep { groups_per_batch: 1.try_into().unwrap(), lag }))
 }
 
 type Messages = mpsc::Receiver<Result<PolicyChunk, Status>>;

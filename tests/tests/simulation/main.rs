@@ -4,7 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod bounded_runs;
 mod cluster_runs;
+mod coordinator_restart;
+mod event_log;
 mod hash_policy;
 mod learner_gate;
 mod network;
