@@ -4,7 +4,9 @@
 //! |---|---|
 //! | takes | commands of the gRPC handlers, mailbox of 64 |
 //! | waits for | the next command or the schedule's next deadline |
-//! | gives | an answer to each command through its own channel |
+//! | gives | an answer to each command through its own channel; what happened to leases to the run's event log |
+//!
+//! An answer goes out after what it is about has gone to the event log, so a slow log slows the schedule down.
 
 use crate::{
     Counts,
@@ -12,9 +14,11 @@ use crate::{
     schedule::{AskId, Effect, Event, Grant, Schedule, ScheduleConfig, ScheduleError},
 };
 use riser_core::{
-    ids::{PolicyVersion, WorkerId},
-    lease::{Lease, LeaseEpoch, LeaseId},
+    ids::{Incarnation, WorkerId},
+    learner_report::LearnerReport,
+    lease::{Claim, Lease},
     random::Seed,
+    run_event::RunEvent,
 };
 use riser_proto::lease::{LeaseOutcome, LeaseReply};
 use std::{collections::HashMap, time::Duration};
@@ -31,9 +35,9 @@ const MAILBOX: usize = 64;
 #[derive(Debug)]
 enum Command {
     Ask { worker: WorkerId, wait: Duration, reply: oneshot::Sender<Result<LeaseReply, ScheduleError>> },
-    Renew { lease: LeaseId, epoch: LeaseEpoch, reply: oneshot::Sender<Result<(), ScheduleError>> },
-    End { lease: LeaseId, epoch: LeaseEpoch, outcome: LeaseOutcome, reply: oneshot::Sender<Result<(), ScheduleError>> },
-    Advance { version: PolicyVersion, reply: oneshot::Sender<Result<(), ScheduleError>> },
+    Renew { claim: Claim, reply: oneshot::Sender<Result<(), ScheduleError>> },
+    End { claim: Claim, outcome: LeaseOutcome, reply: oneshot::Sender<Result<(), ScheduleError>> },
+    Report { report: LearnerReport, reply: oneshot::Sender<Result<(), ScheduleError>> },
 }
 
 /// Why the coordinator ended.
@@ -70,30 +74,26 @@ impl CoordinatorHandle {
     /// Prolongs a lease.
     ///
     /// # Errors
-    /// [`Stopped`] outside, [`ScheduleError::NotHeld`] inside.
-    pub async fn renew(&self, lease: LeaseId, epoch: LeaseEpoch) -> Result<Result<(), ScheduleError>, Stopped> {
-        self.send(|reply| Command::Renew { lease, epoch, reply }).await
+    /// [`Stopped`] outside, [`ScheduleError::NotHeld`] or [`ScheduleError::Unready`] inside.
+    pub async fn renew(&self, claim: Claim) -> Result<Result<(), ScheduleError>, Stopped> {
+        self.send(|reply| Command::Renew { claim, reply }).await
     }
 
     /// Ends a lease.
     ///
     /// # Errors
-    /// [`Stopped`] outside, [`ScheduleError::NotHeld`] inside.
-    pub async fn end(
-        &self,
-        lease: LeaseId,
-        epoch: LeaseEpoch,
-        outcome: LeaseOutcome,
-    ) -> Result<Result<(), ScheduleError>, Stopped> {
-        self.send(|reply| Command::End { lease, epoch, outcome, reply }).await
+    /// [`Stopped`] outside, [`ScheduleError::NotHeld`] or [`ScheduleError::Unready`] inside.
+    pub async fn end(&self, claim: Claim, outcome: LeaseOutcome) -> Result<Result<(), ScheduleError>, Stopped> {
+        self.send(|reply| Command::End { claim, outcome, reply }).await
     }
 
-    /// Reports the learner's version.
+    /// Says where the learner stands.
     ///
     /// # Errors
-    /// [`Stopped`] outside, [`ScheduleError::Backwards`] or [`ScheduleError::BeyondEnd`] inside.
-    pub async fn advance(&self, version: PolicyVersion) -> Result<Result<(), ScheduleError>, Stopped> {
-        self.send(|reply| Command::Advance { version, reply }).await
+    /// [`Stopped`] outside; [`ScheduleError::Backwards`], [`ScheduleError::Superseded`] or [`ScheduleError::BeyondEnd`]
+    /// inside.
+    pub async fn report(&self, report: LearnerReport) -> Result<Result<(), ScheduleError>, Stopped> {
+        self.send(|reply| Command::Report { report, reply }).await
     }
 
     async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
@@ -106,21 +106,30 @@ impl CoordinatorHandle {
 /// Owns the schedule, the prompts and the questions that wait for an answer.
 pub struct CoordinatorActor {
     schedule: Schedule,
+    incarnation: Incarnation,
     lease_timeout: Duration,
     prompts: Prompts,
+    log: mpsc::Sender<RunEvent>,
     commands: mpsc::Receiver<Command>,
     asks: HashMap<AskId, oneshot::Sender<Result<LeaseReply, ScheduleError>>>,
     next_ask: u64,
 }
 
 impl CoordinatorActor {
-    /// An actor and the way to it.
-    pub fn new(config: ScheduleConfig, seed: Seed, prompts: Box<dyn PromptSource>) -> (Self, CoordinatorHandle) {
+    /// An actor and the way to it; what happens to leases goes to `log`.
+    pub fn new(
+        config: ScheduleConfig,
+        seed: Seed,
+        prompts: Box<dyn PromptSource>,
+        log: mpsc::Sender<RunEvent>,
+    ) -> (Self, CoordinatorHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
         let actor = Self {
             schedule: Schedule::new(config),
+            incarnation: config.incarnation,
             lease_timeout: config.lease_timeout,
             prompts: Prompts::new(prompts, seed),
+            log,
             commands,
             asks: HashMap::new(),
             next_ask: 0,
@@ -134,6 +143,7 @@ impl CoordinatorActor {
     /// [`CoordinatorError::Prompt`] if the dataset fails.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<Counts, CoordinatorError> {
         let start = Instant::now();
+        self.tell(RunEvent::CoordinatorStarted { coordinator: self.incarnation }).await;
         loop {
             let deadline = self.schedule.next_deadline();
             let command = tokio::select! {
@@ -141,64 +151,66 @@ impl CoordinatorActor {
                 command = self.commands.recv() => command,
                 () = sleep_until(start, deadline) => None,
             };
-            self.handle(command, start.elapsed())?;
+            self.handle(command, start.elapsed()).await?;
         }
-        tracing::info!(version = self.schedule.version().0, "coordinator stopped");
+        tracing::info!(version = ?self.schedule.version(), "coordinator stopped");
         Ok(self.schedule.counts())
     }
 
-    fn handle(&mut self, command: Option<Command>, now: Duration) -> Result<(), CoordinatorError> {
+    async fn handle(&mut self, command: Option<Command>, now: Duration) -> Result<(), CoordinatorError> {
         match command {
             Some(Command::Ask { worker, wait, reply }) => {
                 let ask = AskId(self.next_ask);
                 self.next_ask += 1;
                 self.asks.insert(ask, reply);
                 let until = now + wait;
-                if let Err(error) = self.apply(Event::Ask { ask, worker, until }, now)? {
+                if let Err(error) = self.apply(Event::Ask { ask, worker, until }, now).await? {
                     self.answer(ask, Err(error));
                 }
             }
-            Some(Command::Renew { lease, epoch, reply }) => {
-                let result = self.apply(Event::Renew { lease, epoch }, now)?;
+            Some(Command::Renew { claim, reply }) => {
+                let result = self.apply(Event::Renew(claim), now).await?;
                 // A handler that no longer listens has lost its connection; the worker will ask again.
                 let _ = reply.send(result);
             }
-            Some(Command::End { lease, epoch, outcome, reply }) => {
+            Some(Command::End { claim, outcome, reply }) => {
                 let event = match outcome {
-                    LeaseOutcome::Done => Event::Complete { lease, epoch },
-                    LeaseOutcome::Released => Event::Release { lease, epoch },
+                    LeaseOutcome::Done => Event::Complete(claim),
+                    LeaseOutcome::Released => Event::Release(claim),
                 };
-                let result = self.apply(event, now)?;
+                let result = self.apply(event, now).await?;
                 let _ = reply.send(result);
             }
-            Some(Command::Advance { version, reply }) => {
-                let result = self.apply(Event::Advance { version }, now)?;
+            Some(Command::Report { report, reply }) => {
+                let result = self.apply(Event::Report(report), now).await?;
                 let _ = reply.send(result);
             }
             None => {
                 // A tick is never refused.
-                let _ = self.apply(Event::Tick, now)?;
+                let _ = self.apply(Event::Tick, now).await?;
             }
         }
         Ok(())
     }
 
     /// Applies one event and carries out its effects; a grant that nobody listens to any more is given back at once.
-    fn apply(&mut self, event: Event, now: Duration) -> Result<Result<(), ScheduleError>, CoordinatorError> {
+    async fn apply(&mut self, event: Event, now: Duration) -> Result<Result<(), ScheduleError>, CoordinatorError> {
         let mut effects = vec![];
         let result = self.schedule.apply(event, now, &mut effects);
+        self.tell_leases().await;
         let mut effects = std::collections::VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             let (ask, reply) = match effect {
                 Effect::Wait { ask } => (ask, LeaseReply::Wait),
                 Effect::Done { ask } => (ask, LeaseReply::Done),
                 Effect::Grant { ask, grant } => {
-                    let (lease, epoch) = (grant.lease, grant.epoch);
+                    let claim = grant.claim();
                     let reply = LeaseReply::Work(self.fill(grant)?);
                     if !self.answer(ask, Ok(reply)) {
                         let mut more = vec![];
                         // The lease was granted a moment ago, so it is held.
-                        let _ = self.schedule.apply(Event::Release { lease, epoch }, now, &mut more);
+                        let _ = self.schedule.apply(Event::Release(claim), now, &mut more);
+                        self.tell_leases().await;
                         effects.extend(more);
                     }
                     continue;
@@ -207,6 +219,17 @@ impl CoordinatorActor {
             self.answer(ask, Ok(reply));
         }
         Ok(result)
+    }
+
+    async fn tell_leases(&mut self) {
+        for record in self.schedule.take_records() {
+            self.tell(RunEvent::Lease(record)).await;
+        }
+    }
+
+    async fn tell(&self, event: RunEvent) {
+        // Nobody has to keep a log.
+        let _ = self.log.send(event).await;
     }
 
     fn fill(&mut self, grant: Grant) -> Result<Lease, PromptError> {

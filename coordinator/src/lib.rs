@@ -16,16 +16,21 @@ pub use counts::Counts;
 
 use actor::{CoordinatorActor, CoordinatorError};
 use prompts::PromptSource;
-use riser_core::{prefix_tree::PrefixTree, random::Seed};
+use riser_core::{prefix_tree::PrefixTree, random::Seed, run_event::RunEvent};
 use riser_proto::{catalog::CatalogFile, transport};
 use schedule::ScheduleConfig;
 use std::future::Future;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
 /// Runs the role until `shutdown`: the actor and its gRPC face on the connections of `incoming`.
+///
+/// `log` is waited for when it is full; drop its receiver to keep no log.
 ///
 /// Returns the final counts of leases.
 ///
@@ -37,6 +42,7 @@ pub async fn run<I, IO, IE>(
     prompts: Box<dyn PromptSource>,
     tree: &PrefixTree,
     incoming: I,
+    log: mpsc::Sender<RunEvent>,
     shutdown: CancellationToken,
 ) -> Result<Counts, CoordinatorError>
 where
@@ -46,7 +52,7 @@ where
 {
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
-    let (actor, handle) = CoordinatorActor::new(config, seed, prompts);
+    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log);
     let service = transport::coordinator_server(service::CoordinatorService::new(handle, CatalogFile::new(tree)));
     let serve =
         transport::server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());

@@ -4,11 +4,9 @@ use crate::{
     actor::{CoordinatorHandle, Stopped},
     schedule::ScheduleError,
 };
-use riser_core::{
-    ids::{PolicyVersion, WorkerId},
-    lease::{LeaseEpoch, LeaseId},
-};
+use riser_core::ids::WorkerId;
 use riser_proto::{
+    WireError,
     catalog::CatalogFile,
     lease::LeaseOutcome,
     v1::{self, coordinator_server::Coordinator},
@@ -42,9 +40,12 @@ fn refused(error: ScheduleError) -> Status {
     let message = error.to_string();
     match error {
         ScheduleError::Crowded { .. } => Status::resource_exhausted(message),
-        ScheduleError::NotHeld { .. } | ScheduleError::Backwards { .. } | ScheduleError::BeyondEnd { .. } => {
-            Status::failed_precondition(message)
-        }
+        // The caller should try again once the learner has spoken.
+        ScheduleError::Unready => Status::unavailable(message),
+        ScheduleError::NotHeld { .. }
+        | ScheduleError::Backwards { .. }
+        | ScheduleError::Superseded { .. }
+        | ScheduleError::BeyondEnd { .. } => Status::failed_precondition(message),
     }
 }
 
@@ -67,21 +68,21 @@ impl Coordinator for CoordinatorService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
-        let v1::RenewRequest { lease, epoch } = request.into_inner();
-        let result = self.handle.renew(LeaseId(lease), LeaseEpoch(epoch)).await.map_err(stopped)?;
+        let claim = request.into_inner().claim.ok_or(WireError::Missing { field: "claim" })?;
+        let result = self.handle.renew(claim.into()).await.map_err(stopped)?;
         Ok(Response::new(v1::RenewReply { held: held(result)? }))
     }
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
-        let v1::CompleteRequest { lease, epoch, outcome } = request.into_inner();
+        let v1::CompleteRequest { claim, outcome } = request.into_inner();
+        let claim = claim.ok_or(WireError::Missing { field: "claim" })?;
         let outcome = LeaseOutcome::from_wire(outcome)?;
-        let result = self.handle.end(LeaseId(lease), LeaseEpoch(epoch), outcome).await.map_err(stopped)?;
+        let result = self.handle.end(claim.into(), outcome).await.map_err(stopped)?;
         Ok(Response::new(v1::CompleteReply { held: held(result)? }))
     }
 
     async fn advance(&self, request: Request<v1::AdvanceRequest>) -> Result<Response<v1::AdvanceReply>, Status> {
-        let version = PolicyVersion(request.into_inner().version);
-        self.handle.advance(version).await.map_err(stopped)?.map_err(refused)?;
+        self.handle.report(request.into_inner().into()).await.map_err(stopped)?.map_err(refused)?;
         Ok(Response::new(v1::AdvanceReply {}))
     }
 

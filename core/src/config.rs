@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod layers;
 mod objective;
+mod pacing;
 mod sections;
 mod store;
 
@@ -16,7 +17,7 @@ pub use layers::{ENVIRONMENT_PREFIX, Sources};
 pub use objective::ObjectiveSection;
 pub use sections::{
     DataConfig, EvaluateConfig, EvaluationSplit, LossUnit, ModelConfig, OptimizerConfig, Prompts, RolloutConfig,
-    RunConfig, Schedule, SearchMethod, SftConfig, TrainConfig,
+    RunConfig, Schedule, SearchMethod, SftConfig, TrainConfig, TrainSchedule,
 };
 pub use store::StoreConfig;
 

@@ -43,6 +43,11 @@ id! {
     WorkerId(u64)
 }
 
+id! {
+    /// How often a role of a run has been started; later starts have higher numbers.
+    Incarnation(u32)
+}
+
 impl PolicyVersion {
     /// The version after one more optimizer step.
     pub fn next(self) -> Self {

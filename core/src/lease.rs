@@ -1,6 +1,6 @@
 //! Work on loan: the prompts a worker samples in one go, with which policy, and for how long they are its own.
 
-use crate::ids::{GroupId, ItemIndex, PolicyVersion, RowId};
+use crate::ids::{GroupId, Incarnation, ItemIndex, PolicyVersion, RowId, WorkerId};
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::Duration};
 
@@ -30,10 +30,45 @@ pub struct SampleRequest {
 #[serde(transparent)]
 pub struct LeaseId(pub u64);
 
-/// How often a lease has been handed out: the fencing token that tells its present holder from earlier ones.
+/// The fencing token that tells the present holder of a lease from earlier ones: grows with every grant of the run.
+///
+/// ```text
+/// epoch = incarnation of the coordinator * 2^40 + grants of this incarnation
+/// ```
+///
+/// The high part grows with every start of the coordinator, so a restarted one never repeats an epoch without having
+/// written down a single grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LeaseEpoch(pub u64);
+
+impl LeaseEpoch {
+    const GRANT_BITS: u32 = 40;
+
+    /// The epoch of the `grant`-th grant of a coordinator, counted from 1.
+    pub fn new(coordinator: Incarnation, grant: u64) -> Self {
+        Self((u64::from(coordinator.0) << Self::GRANT_BITS) + grant)
+    }
+
+    /// Which start of the coordinator granted it.
+    pub fn coordinator(self) -> Incarnation {
+        // Whatever a peer claims beyond 32 bits is later than any real one.
+        Incarnation(u32::try_from(self.0 >> Self::GRANT_BITS).unwrap_or(u32::MAX))
+    }
+}
+
+/// What a holder says about its lease; enough for a coordinator that was restarted meanwhile to know it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Which holder.
+    pub epoch: LeaseEpoch,
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// Version it samples with.
+    pub version: PolicyVersion,
+}
 
 impl fmt::Display for LeaseId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

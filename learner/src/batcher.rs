@@ -3,21 +3,80 @@
 //! | | |
 //! |---|---|
 //! | takes | validated groups from ingest streams and requests for the next batch from the step loop, mailbox of 64 |
-//! | waits for | all groups of the next batch |
-//! | gives | an [`Admission`] per group; a batch ordered by group id |
+//! | waits for | all groups of the next batch; room in the byte budget; the run's event log |
+//! | gives | an [`Admitted`] per group; a batch ordered by group id; its position, for the coordinator |
+//!
+//! A group for which there is no room holds up the stream it came on, and nothing else. There is always room while the
+//! step loop waits for a batch (see [`batch_book`](crate::batch_book)).
 
-use crate::batch_book::{Admission, AdmissionError, BatchBook};
-use riser_core::group::RolloutGroup;
-use tokio::sync::{mpsc, oneshot};
+use crate::batch_book::{Admission, BatchBook};
+use riser_core::{
+    group::RolloutGroup,
+    group_set::GroupSet,
+    ids::Incarnation,
+    pacing::PacingError,
+    run_event::{ArrivalFate, ArrivalRecord, Origin, RunEvent},
+};
+use std::collections::VecDeque;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Groups that may wait for the actor; a full mailbox holds up the streams they came on.
 const MAILBOX: usize = 64;
 
+/// What the learner lets workers send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IngestBudget {
+    /// Bytes of groups that may wait for their batch before streams are held up.
+    pub held_bytes: u64,
+    /// Largest single group.
+    pub group_bytes: u64,
+    /// Most groups that a stream may have on its way; workers are told fewer as the budget fills.
+    pub window: u32,
+    /// Streams of groups at one time.
+    pub max_streams: usize,
+}
+
+impl Default for IngestBudget {
+    fn default() -> Self {
+        Self { held_bytes: 1 << 30, group_bytes: 4 << 20, window: 64, max_streams: 4096 }
+    }
+}
+
+/// A validated group with where it comes from.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The group.
+    pub group: RolloutGroup,
+    /// Who sampled it, for which lease.
+    pub origin: Origin,
+    /// Its size on the wire.
+    pub bytes: u64,
+}
+
+/// The answer to a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admitted {
+    /// What became of it.
+    pub result: Result<Admission, PacingError>,
+    /// Groups that the sender may have on their way from now on.
+    pub window: u32,
+}
+
+/// Where the book stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Batches taken out.
+    pub taken: u64,
+    /// Every group that has been trained on or waits.
+    pub received: GroupSet,
+}
+
 #[derive(Debug)]
 enum Command {
-    Admit { group: Box<RolloutGroup>, reply: oneshot::Sender<Result<Admission, AdmissionError>> },
+    Admit { arrival: Box<Arrival>, reply: oneshot::Sender<Admitted> },
     Next { reply: oneshot::Sender<Vec<RolloutGroup>> },
+    Position { reply: oneshot::Sender<Position> },
 }
 
 /// The actor is gone, so the role is ending.
@@ -29,15 +88,16 @@ pub struct Stopped;
 #[derive(Debug, Clone)]
 pub struct BatcherHandle {
     commands: mpsc::Sender<Command>,
+    taken: watch::Receiver<u64>,
 }
 
 impl BatcherHandle {
-    /// Hands over a validated group.
+    /// Hands over a validated group and waits for room for it.
     ///
     /// # Errors
-    /// [`Stopped`] outside, [`AdmissionError`] inside.
-    pub async fn admit(&self, group: RolloutGroup) -> Result<Result<Admission, AdmissionError>, Stopped> {
-        self.send(|reply| Command::Admit { group: Box::new(group), reply }).await
+    /// [`Stopped`].
+    pub async fn admit(&self, arrival: Arrival) -> Result<Admitted, Stopped> {
+        self.send(|reply| Command::Admit { arrival: Box::new(arrival), reply }).await
     }
 
     /// Waits for the next batch. Dropping the wait loses nothing.
@@ -48,6 +108,19 @@ impl BatcherHandle {
         self.send(|reply| Command::Next { reply }).await
     }
 
+    /// Where the book stands.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn position(&self) -> Result<Position, Stopped> {
+        self.send(|reply| Command::Position { reply }).await
+    }
+
+    /// Changes whenever a batch is taken out.
+    pub fn taken(&self) -> watch::Receiver<u64> {
+        self.taken.clone()
+    }
+
     async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Stopped)?;
@@ -55,40 +128,96 @@ impl BatcherHandle {
     }
 }
 
-/// Owns the book and whoever waits for a batch.
+/// Owns the book, whoever waits for a batch and whoever waits for room.
 #[derive(Debug)]
 pub struct Batcher {
     book: BatchBook,
+    budget: IngestBudget,
+    learner: Incarnation,
+    log: mpsc::Sender<RunEvent>,
     commands: mpsc::Receiver<Command>,
+    taken: watch::Sender<u64>,
     waiting: Option<oneshot::Sender<Vec<RolloutGroup>>>,
+    /// Groups without room, in order of arrival; at most one per stream.
+    held_up: VecDeque<(Box<Arrival>, oneshot::Sender<Admitted>)>,
 }
 
 impl Batcher {
-    /// An actor and the way to it.
-    pub fn new(book: BatchBook) -> (Self, BatcherHandle) {
+    /// An actor and the way to it; what arrives is written to `log`.
+    pub fn new(
+        book: BatchBook,
+        budget: IngestBudget,
+        learner: Incarnation,
+        log: mpsc::Sender<RunEvent>,
+    ) -> (Self, BatcherHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
-        (Self { book, commands, waiting: None }, BatcherHandle { commands: sender })
+        let (taken, watched) = watch::channel(book.taken());
+        let held_up = VecDeque::new();
+        let batcher = Self { book, budget, learner, log, commands, taken, waiting: None, held_up };
+        (batcher, BatcherHandle { commands: sender, taken: watched })
     }
 
     /// Serves commands until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         while let Some(Some(command)) = stop.run_until_cancelled(self.commands.recv()).await {
             match command {
-                Command::Admit { group, reply } => {
-                    // A stream that broke meanwhile resends the group and hears that it is a duplicate.
-                    let _ = reply.send(self.book.admit(*group));
-                }
+                Command::Admit { arrival, reply } => self.held_up.push_back((arrival, reply)),
                 Command::Next { reply } => self.waiting = Some(reply),
+                Command::Position { reply } => {
+                    let (taken, received) = (self.book.taken(), self.book.received().clone());
+                    // Whoever asked has gone, and will ask again.
+                    let _ = reply.send(Position { taken, received });
+                }
             }
             self.serve_waiting();
+            while let Some((arrival, reply)) = self.next_admissible() {
+                self.admit(*arrival, reply).await;
+                self.serve_waiting();
+            }
         }
+    }
+
+    /// The first group that there is room for.
+    fn next_admissible(&mut self) -> Option<(Box<Arrival>, oneshot::Sender<Admitted>)> {
+        let starved = self.waiting.as_ref().is_some_and(|reply| !reply.is_closed());
+        let free = self.budget.held_bytes.saturating_sub(self.book.bytes());
+        let place = self.held_up.iter().position(|(arrival, _)| starved || arrival.bytes <= free)?;
+        self.held_up.remove(place)
+    }
+
+    async fn admit(&mut self, arrival: Arrival, reply: oneshot::Sender<Admitted>) {
+        let Arrival { group, origin, bytes } = arrival;
+        let (id, version) = (group.id, group.version);
+        let result = self.book.admit(group, bytes);
+        let fate = match &result {
+            Ok(Admission::Accepted) => ArrivalFate::Admitted,
+            Ok(Admission::Duplicate) => ArrivalFate::Duplicate,
+            Err(error) if error.is_wrong() => ArrivalFate::Rejected(error.to_string()),
+            Err(error) => ArrivalFate::Untimely(error.to_string()),
+        };
+        let record = ArrivalRecord { learner: self.learner, group: id, version, origin, bytes, fate };
+        // Nobody has to keep a log.
+        let _ = self.log.send(RunEvent::Arrival(record)).await;
+        let window = self.window(bytes);
+        // A stream that broke meanwhile resends the group and hears that it is a duplicate.
+        let _ = reply.send(Admitted { result, window });
+    }
+
+    /// As many groups of this size as there is room for, within the limits.
+    fn window(&self, bytes: u64) -> u32 {
+        let free = self.budget.held_bytes.saturating_sub(self.book.bytes());
+        let room = u32::try_from(free / bytes.max(1)).unwrap_or(u32::MAX);
+        room.clamp(1, self.budget.window.max(1))
     }
 
     fn serve_waiting(&mut self) {
         // A batch is only taken out for someone who still listens.
         if let Some(reply) = self.waiting.take_if(|reply| !reply.is_closed()) {
             match self.book.take_batch() {
-                Some(batch) => drop(reply.send(batch)),
+                Some(batch) => {
+                    drop(reply.send(batch));
+                    self.taken.send_replace(self.book.taken());
+                }
                 None => self.waiting = Some(reply),
             }
         }

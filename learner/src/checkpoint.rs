@@ -4,18 +4,20 @@
 //! checkpoints/
 //!   step-00000040/
 //!     ...                             what the trainer needs: model, optimizer, schedule
-//!     retained/00000039.safetensors   older policies that open batches are sampled with (none if the lag is 0)
+//!     retained/00000039.safetensors   older policies that new leases name (none in bounded mode, or if the lag is 0)
 //!     checkpoint.json                 the manifest, written last
 //! ```
 //!
 //! `riser_store` makes it whole or absent, [`crate::saver`] writes it in the background, [`crate::recovery`] finds it again.
-//! Nothing about groups is kept: in lockstep a resumed run samples the open batches again and gets the same bits.
+//! Of the groups only the ids of those that were trained on are kept. The others are sampled again; in lockstep that gives
+//! the same bits.
 
 use crate::snapshot_file::{self, SnapshotFileError};
 use riser_core::{
     digest::Digest,
+    group_set::GroupSet,
     ids::PolicyVersion,
-    lockstep::Lockstep,
+    pacing::Pacing,
     snapshot::{PolicyIdentity, PolicySnapshot},
 };
 use riser_store::{CheckpointFolder, Contents, FolderError, StoreError};
@@ -40,7 +42,9 @@ pub struct Manifest {
     /// Catalog of the run.
     pub catalog: Digest,
     /// Schedule of the run.
-    pub lockstep: Lockstep,
+    pub pacing: Pacing,
+    /// Groups that were trained on: in lockstep those of the batches before `version`, in bounded mode those that came.
+    pub consumed: GroupSet,
     /// Digests of the older policies, as they were served, by version.
     pub retained: BTreeMap<u64, Digest>,
 }
@@ -102,20 +106,21 @@ impl CheckpointError {
     }
 }
 
-/// Everything that makes a checkpoint of the trainer's `policy`, whose trainer has the given `state`, with those before it on
-/// `shelf` that open batches are sampled with.
+/// Everything that makes a checkpoint of the trainer's `policy`, whose trainer has the given `state` and was trained on
+/// `consumed`, with the policies before it on `shelf` that new leases name.
 pub(crate) fn assemble(
     catalog: Digest,
-    lockstep: Lockstep,
+    pacing: Pacing,
+    consumed: GroupSet,
     policy: PolicyIdentity,
     shelf: &[Arc<PolicySnapshot>],
     state: Contents,
 ) -> (Manifest, Contents) {
     // The newest version is the trainer's own. Older ones are only wanted as far as the next batches reach.
-    let wanted = lockstep.retained(policy.version).start..policy.version.0;
+    let wanted = pacing.resumed_with(policy.version).start..policy.version.0;
     let older: Vec<_> = shelf.iter().filter(|snapshot| wanted.contains(&snapshot.version().0)).cloned().collect();
     let retained = older.iter().map(|snapshot| (snapshot.version().0, snapshot.digest())).collect();
-    let manifest = Manifest { version: policy.version, policy: policy.digest, catalog, lockstep, retained };
+    let manifest = Manifest { version: policy.version, policy: policy.digest, catalog, pacing, consumed, retained };
     let contents = older.into_iter().fold(state, |contents, snapshot| {
         let name = retained_name(snapshot.version().0);
         contents.with(name.clone(), move || snapshot_file::bytes(&snapshot, Path::new(&name)))

@@ -1,23 +1,28 @@
 //! What the learner needs to know about the run.
 
-use crate::distribution::DistributionSettings;
+use crate::{batcher::IngestBudget, distribution::DistributionSettings};
 use riser_core::{
     digest::Digest,
     group::GroupLimits,
-    ids::PolicyVersion,
-    lockstep::Lockstep,
+    group_set::GroupSet,
+    ids::{Incarnation, PolicyVersion},
     logprob_space::LogprobSpace,
+    pacing::Pacing,
+    run_event::RunEvent,
     snapshot::{PolicySnapshot, TensorDtype},
 };
 use riser_proto::{call::Patience, egress::EgressLedger, policy_feed::FeedSettings};
 use riser_store::{Disk, DurableStore, FileSystem, Skipped};
 use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
 
 /// Settings of the learner.
 #[derive(Debug, Clone)]
 pub struct LearnerConfig {
-    /// Batches, versions and the lag between them.
-    pub lockstep: Lockstep,
+    /// Batches, versions and what lies between them.
+    pub pacing: Pacing,
+    /// Which start of the learner this is.
+    pub incarnation: Incarnation,
     /// The space that every group must have its log-probabilities in.
     pub space: LogprobSpace,
     /// Batches of the whole run.
@@ -26,10 +31,14 @@ pub struct LearnerConfig {
     pub start_version: PolicyVersion,
     /// Digest that the trainer's policy must have at the start, from the checkpoint; `None` for a new run.
     pub start_digest: Option<Digest>,
-    /// Policies before `start_version` that open batches are sampled with, from the checkpoint; see [`Lockstep::retained`].
+    /// Groups that were trained on up to `start_version`, from the checkpoint.
+    pub consumed: GroupSet,
+    /// Policies before `start_version` that new leases name, from the checkpoint; see [`Pacing::resumed_with`].
     pub retained: Vec<PolicySnapshot>,
     /// Sizes beyond which a group is refused.
     pub limits: GroupLimits,
+    /// Bytes that workers may send.
+    pub budget: IngestBudget,
     /// Steps between evaluations; 0 for none. The last version is always evaluated then.
     pub evaluate_every: u64,
     /// Whether to evaluate before the first step of the run as well.
@@ -56,6 +65,20 @@ pub struct LearnerConfig {
     pub subscriber_timeout: Duration,
     /// Patience with the coordinator.
     pub patience: Patience,
+    /// Longest silence towards the coordinator.
+    pub report_every: Duration,
+    /// The run's event log; waited for when it is full, `None` keeps no log.
+    pub log: Option<mpsc::Sender<RunEvent>>,
+}
+
+impl LearnerConfig {
+    /// In lockstep the version says which groups were trained on, so nobody has to.
+    pub(crate) fn with_consumed(mut self) -> Self {
+        if let Pacing::Lockstep(lockstep) = self.pacing {
+            self.consumed = GroupSet::below(lockstep.groups_of(self.start_version.0).start);
+        }
+        self
+    }
 }
 
 /// Where and how often to keep checkpoints.
@@ -80,15 +103,18 @@ pub struct DurableConfig {
 
 impl LearnerConfig {
     /// A learner at the beginning of a run that evaluates nothing and keeps no checkpoints.
-    pub fn new(lockstep: Lockstep, space: LogprobSpace, total_batches: u64) -> Self {
+    pub fn new(pacing: Pacing, space: LogprobSpace, total_batches: u64) -> Self {
         Self {
-            lockstep,
+            pacing,
+            incarnation: Incarnation(1),
             space,
             total_batches,
             start_version: PolicyVersion(0),
             start_digest: None,
+            consumed: GroupSet::default(),
             retained: vec![],
             limits: GroupLimits::default(),
+            budget: IngestBudget::default(),
             evaluate_every: 0,
             evaluate_at_start: false,
             checkpoints: None,
@@ -102,8 +128,11 @@ impl LearnerConfig {
             heartbeat: Duration::from_secs(10),
             subscriber_timeout: Duration::from_secs(60),
             patience: Patience::default(),
+            report_every: Duration::from_secs(5),
+            log: None,
         }
     }
+
     /// How subscriptions are served.
     pub(crate) fn feed(&self) -> FeedSettings {
         FeedSettings {

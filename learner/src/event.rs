@@ -64,7 +64,7 @@ pub enum Event {
 pub struct StepReport {
     /// Version after the step.
     pub version: PolicyVersion,
-    /// Steps between the version that sampled the batch and the one that was trained on it.
+    /// Most steps between the version that sampled a group of the batch and the one that was trained on it.
     pub staleness: u64,
     /// Groups in the batch.
     pub num_groups: usize,

@@ -1,20 +1,23 @@
 //! Checking what arrives: nothing a worker sends is believed.
 
 use crate::{
-    batch_book::{Admission, AdmissionError},
-    batcher::{BatcherHandle, Stopped},
+    LearnerConfig,
+    batch_book::Admission,
+    batcher::{Admitted, Arrival, BatcherHandle, Stopped},
     publisher::{self, Shelf},
 };
 use riser_core::{
     digest::Digest,
     group::{GroupError, GroupLimits, RolloutGroup},
-    ids::PolicyVersion,
+    ids::{GroupId, Incarnation, PolicyVersion},
     logprob_space::LogprobSpace,
+    pacing::Pacing,
     prefix_tree::PrefixTree,
+    run_event::{ArrivalFate, ArrivalRecord, Origin, RunEvent},
 };
-use riser_proto::{WireError, v1};
+use riser_proto::{WireError, group, v1};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Why a group was refused.
 #[derive(Debug, thiserror::Error)]
@@ -43,39 +46,36 @@ pub enum Rejection {
         /// Digest of the weights we published.
         expected: Digest,
     },
-    /// Sampled with a version that does not exist yet.
-    #[error("sampled with policy version {version}, the newest is {newest}")]
-    Unpublished {
-        /// The version.
-        version: PolicyVersion,
-        /// The newest version.
-        newest: PolicyVersion,
-    },
-    /// The schedule did not ask for it.
-    #[error(transparent)]
-    Admission(#[from] AdmissionError),
 }
 
 /// The gate between the wire and the batcher; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ingest {
+    learner: Incarnation,
     tree: Arc<PrefixTree>,
     space: LogprobSpace,
     limits: GroupLimits,
+    pacing: Pacing,
     shelf: watch::Receiver<Shelf>,
+    group_bytes: u64,
     batcher: BatcherHandle,
+    log: mpsc::Sender<RunEvent>,
 }
 
 impl Ingest {
-    /// A gate for groups over `tree` with log-probabilities in `space`, sampled with the policies of `shelf`.
+    /// A gate for groups over `tree` as `config` wants them, sampled with the policies of `shelf`; what it refuses is written
+    /// to `log`.
     pub fn new(
+        config: &LearnerConfig,
         tree: Arc<PrefixTree>,
-        space: LogprobSpace,
-        limits: GroupLimits,
         shelf: watch::Receiver<Shelf>,
         batcher: BatcherHandle,
+        log: mpsc::Sender<RunEvent>,
     ) -> Self {
-        Self { tree, space, limits, shelf, batcher }
+        // A group that does not fit into the budget of all groups could never be let in.
+        let group_bytes = config.budget.group_bytes.min(config.budget.held_bytes);
+        let (learner, space, limits, pacing) = (config.incarnation, config.space, config.limits, config.pacing);
+        Self { learner, tree, space, limits, pacing, group_bytes, shelf, batcher, log }
     }
 
     /// Takes one group from the wire and says what became of it.
@@ -83,23 +83,43 @@ impl Ingest {
     /// # Errors
     /// [`Stopped`] if the role is ending; a wrong group is an acknowledgement that says so, not an error.
     pub async fn take(&self, message: v1::RolloutGroup) -> Result<v1::GroupAck, Stopped> {
-        let group = message.id;
-        let (admission, reason) = match self.check(message) {
-            Ok(group) => match self.batcher.admit(group).await? {
-                Ok(Admission::Accepted) => (v1::Admission::Accepted, String::new()),
-                Ok(Admission::Duplicate) => (v1::Admission::Duplicate, String::new()),
-                Err(error) => (v1::Admission::Rejected, error.to_string()),
-            },
-            Err(rejection) => (v1::Admission::Rejected, rejection.to_string()),
-        };
-        match admission {
-            v1::Admission::Rejected => tracing::warn!(group, reason, "group rejected"),
-            _ => tracing::debug!(group, ?admission, "group arrived"),
+        let (group, version) = (message.id, message.version);
+        let (origin, bytes) = (group::origin(&message), group::encoded_bytes(&message));
+        let mut ack = v1::GroupAck { group, ..v1::GroupAck::default() };
+        match self.check(message, bytes) {
+            Ok(group) => {
+                let Admitted { result, window } = self.batcher.admit(Arrival { group, origin, bytes }).await?;
+                ack.window = window;
+                let (admission, reason) = match result {
+                    Ok(Admission::Accepted) => (v1::Admission::Accepted, String::new()),
+                    Ok(Admission::Duplicate) => (v1::Admission::Duplicate, String::new()),
+                    Err(error) if error.is_wrong() => (v1::Admission::Rejected, error.to_string()),
+                    Err(error) => (v1::Admission::Untimely, error.to_string()),
+                };
+                ack.set_admission(admission);
+                ack.reason = reason;
+            }
+            Err(rejection) => {
+                ack.set_admission(self.verdict(&rejection));
+                ack.reason = rejection.to_string();
+                let fate = ArrivalFate::Rejected(ack.reason.clone());
+                let (learner, group, version) = (self.learner, GroupId(group), PolicyVersion(version));
+                let record = ArrivalRecord { learner, group, version, origin, bytes, fate };
+                // Nobody has to keep a log.
+                let _ = self.log.send(RunEvent::Arrival(record)).await;
+            }
         }
-        Ok(v1::GroupAck { group, admission: admission.into(), reason })
+        match ack.admission() {
+            v1::Admission::Rejected => tracing::warn!(group, worker = origin.worker.0, ack.reason, "group rejected"),
+            admission => tracing::debug!(group, ?admission, "group arrived"),
+        }
+        Ok(ack)
     }
 
-    fn check(&self, message: v1::RolloutGroup) -> Result<RolloutGroup, Rejection> {
+    fn check(&self, message: v1::RolloutGroup, bytes: u64) -> Result<RolloutGroup, Rejection> {
+        if bytes > self.group_bytes {
+            return Err(Rejection::TooLarge { group: message.id, got: bytes, limit: self.group_bytes });
+        }
         let group = RolloutGroup::try_from(message)?;
         if group.space != self.space {
             return Err(Rejection::Space { got: group.space, expected: self.space });
@@ -109,16 +129,21 @@ impl Ingest {
         Ok(group)
     }
 
-    /// A version that has left the shelf needs no check: its batches have been trained, so the group is a late copy, or no
-    /// batch asks for it.
+    /// A version that is not on the shelf needs no check: the pacing has no place for its groups, or the group is a late copy.
     fn check_policy(&self, group: &RolloutGroup) -> Result<(), Rejection> {
-        let shelf = self.shelf.borrow().clone();
         let (version, got) = (group.version, group.policy);
-        let newest = shelf.last().map(|policy| policy.version());
-        match (publisher::find(&shelf, version).map(|policy| policy.digest()), newest) {
-            (Some(expected), _) if expected != got => Err(Rejection::Policy { version, got, expected }),
-            (None, Some(newest)) if version > newest => Err(Rejection::Unpublished { version, newest }),
+        match publisher::find(&self.shelf.borrow(), version).map(|policy| policy.digest()) {
+            Some(expected) if expected != got => Err(Rejection::Policy { version, got, expected }),
             _ => Ok(()),
+        }
+    }
+
+    /// In bounded mode a learner that went back to a checkpoint makes its versions anew, and other ones. A worker that sampled
+    /// with the old ones did nothing wrong.
+    fn verdict(&self, rejection: &Rejection) -> v1::Admission {
+        match (rejection, self.pacing) {
+            (Rejection::Policy { .. }, Pacing::Bounded(_)) => v1::Admission::Untimely,
+            _ => v1::Admission::Rejected,
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod steps;
 pub mod trainer;
 mod uploads;
 
+pub use batcher::IngestBudget;
 pub use config::LearnerConfig;
 pub use event::{Event, Outcome};
 pub use role::{LearnerError, run};

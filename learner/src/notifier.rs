@@ -1,33 +1,64 @@
-//! The actor that tells the coordinator about new versions, so that the step loop does not have to wait for it.
+//! The actor that tells the coordinator where the learner stands, so that the step loop does not have to wait for it.
 //!
 //! | | |
 //! |---|---|
-//! | takes | the publisher's shelf, of which it only needs the newest version |
-//! | waits for | the next version |
-//! | gives | `Advance` calls; a version that is overtaken while the coordinator is away is never sent |
+//! | takes | the publisher's shelf, of which it only needs the newest version; the batcher's position |
+//! | waits for | a new version, a batch taken out, or `report_every` of silence |
+//! | gives | `Advance` calls, each with the position of that moment, so that a lost one is made up for by the next |
+//!
+//! The repetition is for a coordinator that was started again: it knows nothing until it is told.
 
-use crate::publisher::Shelf;
+use crate::{batcher::BatcherHandle, publisher::Shelf};
+use riser_core::{ids::Incarnation, ids::PolicyVersion, learner_report::LearnerReport};
 use riser_proto::{call::Patience, transport, v1};
+use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Status, transport::Channel};
 
-/// Reports every version until the publisher is gone and the last one has been reported.
-pub(crate) async fn run(
-    mut shelf: watch::Receiver<Shelf>,
-    coordinator: Channel,
-    patience: Patience,
-) -> Result<(), Status> {
-    let client = transport::coordinator_client(coordinator);
-    while shelf.changed().await.is_ok() {
-        let newest = shelf.borrow_and_update().last().map(|snapshot| snapshot.version());
-        let Some(version) = newest else { continue };
-        patience
-            .retry(|| {
-                let mut client = client.clone();
-                async move { client.advance(v1::AdvanceRequest { version: version.0 }).await }
-            })
-            .await?;
-        tracing::debug!(version = version.0, "coordinator knows the version");
+/// What is told, to whom, how often.
+pub(crate) struct Notifier {
+    pub(crate) learner: Incarnation,
+    pub(crate) shelf: watch::Receiver<Shelf>,
+    pub(crate) batches: BatcherHandle,
+    pub(crate) coordinator: Channel,
+    pub(crate) patience: Patience,
+    pub(crate) report_every: Duration,
+}
+
+impl Notifier {
+    /// Reports until the publisher is gone and the last version has been reported.
+    pub(crate) async fn run(mut self) -> Result<(), Status> {
+        let mut taken = self.batches.taken();
+        loop {
+            let news = tokio::select! {
+                published = self.shelf.changed() => published.is_ok(),
+                Ok(()) = taken.changed() => true,
+                () = tokio::time::sleep(self.report_every) => true,
+            };
+            if !news {
+                return Ok(());
+            }
+            let newest = self.shelf.borrow_and_update().last().map(|snapshot| snapshot.version());
+            if let Some(version) = newest {
+                self.report(version).await?;
+                tracing::debug!(version = version.0, "coordinator knows the version");
+            }
+        }
     }
-    Ok(())
+
+    async fn report(&self, version: PolicyVersion) -> Result<(), Status> {
+        let client = transport::coordinator_client(self.coordinator.clone());
+        let call = || {
+            let mut client = client.clone();
+            async move {
+                // Asked anew at every attempt: a position that waited for a coordinator is an old one.
+                let position = self.batches.position().await;
+                let position = position.map_err(|stopped| Status::unavailable(stopped.to_string()))?;
+                let (taken, received) = (position.taken, position.received);
+                let report = LearnerReport { learner: self.learner, version, taken, received };
+                client.advance(v1::AdvanceRequest::from(report)).await
+            }
+        };
+        self.patience.retry(call).await.map(drop)
+    }
 }

@@ -3,7 +3,7 @@
 //! The publisher puts a version on the shelf and goes on; [`crate::distribution`] makes deltas of it, subscriptions are fed
 //! from those, and none of them can hold up the step loop. The shelf holds the versions that open batches are sampled with.
 
-use riser_core::{ids::PolicyVersion, lockstep::Lockstep, snapshot::PolicySnapshot};
+use riser_core::{ids::PolicyVersion, pacing::Pacing, snapshot::PolicySnapshot};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -18,20 +18,20 @@ pub fn find(shelf: &Shelf, version: PolicyVersion) -> Option<&Arc<PolicySnapshot
 /// The writing end; dropping it ends the distribution, and every subscription after what is on offer has been sent.
 #[derive(Debug)]
 pub struct Publisher {
-    lockstep: Lockstep,
+    pacing: Pacing,
     shelf: watch::Sender<Shelf>,
 }
 
 impl Publisher {
     /// A publisher with an empty shelf.
-    pub fn new(lockstep: Lockstep) -> (Self, watch::Receiver<Shelf>) {
+    pub fn new(pacing: Pacing) -> (Self, watch::Receiver<Shelf>) {
         let (shelf, receiver) = watch::channel(Shelf::from([]));
-        (Self { lockstep, shelf }, receiver)
+        (Self { pacing, shelf }, receiver)
     }
 
-    /// Puts a version on the shelf and removes those that no open batch asks for. Waits for nobody.
+    /// Puts a version on the shelf and removes those that no lease names any more. Waits for nobody.
     pub fn publish(&self, snapshot: PolicySnapshot) {
-        let retained = self.lockstep.retained(snapshot.version());
+        let retained = self.pacing.retained(snapshot.version());
         self.shelf.send_modify(|shelf| {
             let older = shelf.iter().filter(|older| retained.contains(&older.version().0)).cloned();
             *shelf = older.chain([Arc::new(snapshot)]).collect();

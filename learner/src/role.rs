@@ -6,7 +6,7 @@ use crate::{
     batcher::Batcher,
     distribution::Distribution,
     ingest::Ingest,
-    notifier,
+    notifier::Notifier,
     publisher::Publisher,
     service::LearnerService,
     steps::{StepError, Steps},
@@ -63,33 +63,50 @@ where
     // Two stages: `winding_down` ends training, `stop` ends everything that serves it.
     let winding_down = shutdown.child_token();
     let stop = CancellationToken::new();
-    let (batcher, batches) = Batcher::new(BatchBook::new(config.lockstep, config.total_batches, config.start_version));
-    let (publisher, shelf) = Publisher::new(config.lockstep);
+    let log = config.log.clone().unwrap_or_else(|| mpsc::channel(1).0);
+    let config = config.with_consumed();
+    let book = BatchBook::new(config.pacing, config.total_batches, config.start_version, config.consumed.clone());
+    let (batcher, batches) = Batcher::new(book, config.budget, config.incarnation, log.clone());
+    let (publisher, shelf) = Publisher::new(config.pacing);
     let (distribution, offer) = Distribution::new(shelf.clone(), config.distribution);
-    let ingest = Ingest::new(tree.clone(), config.space, config.limits, shelf.clone(), batches.clone());
+    let ingest = Ingest::new(&config, tree.clone(), shelf.clone(), batches.clone(), log.clone());
     let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
-    let service = LearnerService::new(ingest, feeds);
+    let service = LearnerService::new(ingest, feeds, config.budget);
 
     // Boxed, like the server and the step loop below: as parts of this future they would make it tens of kilobytes.
-    let notify = Box::pin(notifier::run(shelf, coordinator, config.patience));
+    let (batches_to_report, patience, report_every) = (batches.clone(), config.patience, config.report_every);
+    let notifier = Notifier {
+        learner: config.incarnation,
+        shelf,
+        batches: batches_to_report,
+        coordinator,
+        patience,
+        report_every,
+    };
+    let notify = Box::pin(notifier.run());
     let serve = transport::server()
         .add_service(transport::learner_server(service))
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let serve = Box::pin(serve);
-    let steps = Steps::new(config, tree.digest(), trainer, publisher, batches, events);
+    let steps = Steps::new(config, tree.digest(), trainer, publisher, batches, events, log);
 
     let steps = async {
         let outcome = Box::pin(steps.run(winding_down.clone())).await;
         stop.cancel();
         outcome
     };
-    let (outcome, notified, served, (), ()) = tokio::join!(
-        steps,
-        winds_down(drained(notify, &stop), &winding_down),
-        winds_down(drained(serve, &stop), &winding_down),
-        batcher.run(stop.clone()),
-        distribution.run(),
-    );
+    // The last report to the coordinator and the last groups still need the batcher.
+    let serving_ended = CancellationToken::new();
+    let serving = async {
+        let ends = tokio::join!(
+            winds_down(drained(notify, &stop), &winding_down),
+            winds_down(drained(serve, &stop), &winding_down),
+        );
+        serving_ended.cancel();
+        ends
+    };
+    let (outcome, (notified, served), (), ()) =
+        tokio::join!(steps, serving, batcher.run(serving_ended.clone()), distribution.run());
     let outcome = outcome?;
     served.unwrap_or(Ok(())).map_err(LearnerError::Server)?;
     match notified.unwrap_or(Ok(())) {

@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | takes | an immutable state per checkpoint that is due, from the step loop, through a slot for one |
-//! | waits for | the disk; the observer, if its channel is full |
+//! | waits for | the disk; the observer and the run's event log, if their channels are full |
 //! | gives | checkpoints on the disk and, through [`Uploads`], in the durable store; an event about each |
 //!
 //! One checkpoint is written at a time. Another that falls due meanwhile waits in the slot, and if a third comes, the newer
@@ -18,7 +18,10 @@ use crate::{
     event::Event,
     uploads::Uploads,
 };
-use riser_core::ids::PolicyVersion;
+use riser_core::{
+    ids::{Incarnation, PolicyVersion},
+    run_event::RunEvent,
+};
 use riser_store::{Contents, Skipped};
 use std::{
     path::PathBuf,
@@ -91,7 +94,8 @@ impl Saver {
         let uploads = Uploads::new(config.durable.clone(), events.clone());
         let resumed = config.start_digest.filter(|_| config.durable.is_some()).map(|_| config.start_version);
         let (keep, folder) = (checkpoints.keep, Some(folder));
-        let mut actor = Actor { slot: slot.clone(), folder, keep, uploads, events };
+        let (log, learner) = (config.log.clone(), config.incarnation);
+        let mut actor = Actor { slot: slot.clone(), folder, keep, uploads, events, log, learner };
         let task = tokio::spawn(async move {
             let ended = actor.run(resumed).await;
             if ended.is_err() {
@@ -133,6 +137,8 @@ struct Actor {
     keep: usize,
     uploads: Uploads,
     events: mpsc::Sender<Event>,
+    log: Option<mpsc::Sender<RunEvent>>,
+    learner: Incarnation,
 }
 
 impl Actor {
@@ -195,6 +201,11 @@ impl Actor {
             Ok(checkpoint) => {
                 let path: PathBuf = checkpoint.path.clone();
                 tracing::info!(version = version.0, folder = %path.display(), "checkpoint written");
+                if let Some(log) = &self.log {
+                    let (learner, folder) = (self.learner, path.clone());
+                    // Nobody has to keep a log.
+                    let _ = log.send(RunEvent::Checkpoint { learner, version, folder }).await;
+                }
                 self.tell(Event::Checkpoint { version, folder: path }).await;
                 self.uploads.offer(checkpoint);
                 Ok(())

@@ -1,11 +1,12 @@
 //! The gRPC face of the learner.
 
-use crate::ingest::Ingest;
+use crate::{batcher::IngestBudget, ingest::Ingest};
 use riser_proto::{
     policy_feed::{PolicyFeeds, PolicyStream},
     v1::{self, learner_server::Learner},
 };
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
+use tokio::sync::Semaphore;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -14,12 +15,13 @@ use tonic::{Request, Response, Status, Streaming};
 pub struct LearnerService {
     ingest: Ingest,
     feeds: PolicyFeeds,
+    submitters: Arc<Semaphore>,
 }
 
 impl LearnerService {
-    /// A face for `ingest` and the policies that `feeds` offers.
-    pub fn new(ingest: Ingest, feeds: PolicyFeeds) -> Self {
-        Self { ingest, feeds }
+    /// A face for `ingest`, as many streams as `budget` has room for, and the policies that `feeds` offers.
+    pub fn new(ingest: Ingest, feeds: PolicyFeeds, budget: IngestBudget) -> Self {
+        Self { ingest, feeds, submitters: Arc::new(Semaphore::new(budget.max_streams)) }
     }
 }
 
@@ -36,8 +38,15 @@ impl Learner for LearnerService {
         request: Request<Streaming<v1::RolloutGroup>>,
     ) -> Result<Response<Self::SubmitGroupsStream>, Status> {
         let ingest = self.ingest.clone();
+        let place = self
+            .submitters
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("no room for another stream of groups"))?;
         let acks = request.into_inner().then(move |group| {
             let ingest = ingest.clone();
+            // The place is given back when the stream is dropped, and with it this closure.
+            let _place = &place;
             async move { ingest.take(group?).await.map_err(|stopped| Status::unavailable(stopped.to_string())) }
         });
         Ok(Response::new(Box::pin(acks)))

@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | takes | batches from the batcher, one at a time, when it is ready for the next |
-//! | waits for | all groups of the batch; the observer, if its channel is full |
+//! | waits for | all groups of the batch; the observer and the run's event log, if their channels are full |
 //! | gives | policy versions to the publisher, states to be checkpointed to the saver, [`Event`]s to the observer |
 //!
 //! The trainer runs on a blocking thread and comes back with its result. Between two steps nobody but the batch is waited
@@ -23,7 +23,9 @@ use crate::{
 use riser_core::{
     digest::Digest,
     group::RolloutGroup,
+    group_set::GroupSet,
     ids::PolicyVersion,
+    run_event::{RunEvent, StepRecord},
     snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
 };
 use riser_store::Skipped;
@@ -89,6 +91,9 @@ pub struct Steps {
     version: PolicyVersion,
     /// The trainer's policy, in the trainer's number format; none before the first snapshot.
     policy: Option<PolicyIdentity>,
+    log: mpsc::Sender<RunEvent>,
+    /// Groups trained on up to `version`.
+    consumed: GroupSet,
     /// Version of the newest checkpoint that was handed over, and of the newest evaluation.
     saved: Option<PolicyVersion>,
     evaluated: Option<PolicyVersion>,
@@ -103,8 +108,9 @@ impl Steps {
         publisher: Publisher,
         batches: BatcherHandle,
         events: mpsc::Sender<Event>,
+        log: mpsc::Sender<RunEvent>,
     ) -> Self {
-        let version = config.start_version;
+        let (version, consumed) = (config.start_version, config.consumed.clone());
         // What a run goes on from is there already.
         let saved = config.start_digest.map(|_| version);
         Self {
@@ -117,6 +123,8 @@ impl Steps {
             saver: None,
             version,
             policy: None,
+            log,
+            consumed,
             saved,
             evaluated: None,
         }
@@ -142,6 +150,8 @@ impl Steps {
         };
         let outcome = trained?;
         saved?;
+        let (learner, Outcome { version, finished, .. }) = (self.config.incarnation, outcome);
+        self.note(RunEvent::LearnerEnded { learner, version, finished }).await;
         self.emit(Event::End(outcome)).await;
         Ok(outcome)
     }
@@ -152,6 +162,8 @@ impl Steps {
         self.check_resumed(policy)?;
         self.policy = Some(policy);
         let mut digest = policy.digest;
+        let (learner, catalog) = (self.config.incarnation, self.catalog);
+        self.note(RunEvent::LearnerStarted { learner, version, digest, catalog }).await;
         for older in std::mem::take(&mut self.config.retained) {
             self.publisher.publish(older);
         }
@@ -190,10 +202,10 @@ impl Steps {
 
     /// Without every retained version, workers would wait for one that never comes.
     fn check_retained(&self) -> Result<(), StepError> {
-        let (version, lockstep, shelf) = (self.version, self.config.lockstep, self.publisher.shelf());
+        let (version, pacing, shelf) = (self.version, self.config.pacing, self.publisher.shelf());
         let here = |version: &u64| shelf.iter().any(|snapshot| snapshot.version().0 == *version);
-        match lockstep.retained(version).find(|version| !here(version)) {
-            Some(missing) => Err(StepError::NotRetained { version, lag: lockstep.lag, missing }),
+        match pacing.resumed_with(version).find(|version| !here(version)) {
+            Some(missing) => Err(StepError::NotRetained { version, lag: pacing.max_staleness(), missing }),
             None => Ok(()),
         }
     }
@@ -201,6 +213,7 @@ impl Steps {
     async fn step(&mut self, batch: Vec<RolloutGroup>, waited_since: Instant) -> Result<Digest, StepError> {
         let (version, started) = (self.version, Instant::now());
         let num_groups = batch.len();
+        let groups: Vec<_> = batch.iter().map(|group| (group.id, group.version, group.catalog)).collect();
         let num_missed = batch.iter().filter(|group| !group.has_hit()).count();
         let dtype = self.config.served_dtype;
         let (metrics, (policy, snapshot)) = self
@@ -212,10 +225,13 @@ impl Steps {
         self.version = version.next();
         self.policy = Some(policy);
         self.publisher.publish(snapshot);
-        let staleness = self.config.lockstep.version_of(version.0).staleness_at(version);
+        for (group, ..) in &groups {
+            self.consumed.insert(*group);
+        }
+        let staleness = groups.iter().filter_map(|group| group.1.staleness_at(version)).max();
         let report = StepReport {
             version: self.version,
-            staleness: staleness.expect("a batch is never sampled with a later version"),
+            staleness: staleness.unwrap_or(0),
             num_groups,
             miss_share: num_missed as f64 / num_groups as f64,
             wait_seconds: (started - waited_since).as_secs_f64(),
@@ -228,6 +244,16 @@ impl Steps {
             learn = report.learn_seconds,
             "step taken"
         );
+        let record = StepRecord {
+            learner: self.config.incarnation,
+            version: self.version,
+            digest: policy.digest,
+            groups,
+            wait_seconds: report.wait_seconds,
+            learn_seconds: report.learn_seconds,
+            metrics: report.metrics.clone(),
+        };
+        self.note(RunEvent::Step(record)).await;
         self.emit(Event::Step(report)).await;
         Ok(policy.digest)
     }
@@ -239,6 +265,8 @@ impl Steps {
         }
         let metrics: Metrics = self.with_trainer(move |trainer| trainer.evaluate(version)).await?;
         let seconds = started.elapsed().as_secs_f64();
+        let learner = self.config.incarnation;
+        self.note(RunEvent::Evaluation { learner, version, metrics: metrics.clone(), seconds }).await;
         self.emit(Event::Evaluation { version, metrics, seconds }).await;
         Ok(())
     }
@@ -251,11 +279,17 @@ impl Steps {
         let Some(policy) = self.policy else { return Ok(()) };
         let state = self.with_trainer(|trainer| trainer.state()).await?;
         let shelf = self.publisher.shelf();
-        let (manifest, contents) = checkpoint::assemble(self.catalog, self.config.lockstep, policy, &shelf, state);
+        let (pacing, consumed) = (self.config.pacing, self.consumed.clone());
+        let (manifest, contents) = checkpoint::assemble(self.catalog, pacing, consumed, policy, &shelf, state);
         if let Some(saver) = &self.saver {
             saver.submit(Save { manifest, contents });
         }
         Ok(())
+    }
+
+    async fn note(&self, event: RunEvent) {
+        // Nobody has to keep a log.
+        let _ = self.log.send(event).await;
     }
 
     async fn emit(&mut self, event: Event) {

@@ -4,11 +4,30 @@
 //! ([`RolloutGroup::validate`]).
 
 use crate::{WireError, error::digest, v1};
+use prost::Message;
 use riser_core::{
     group::{Completion, GroupStats, RolloutGroup, SubTree},
-    ids::{GroupId, ItemIndex, NodeId, PolicyVersion, RowId},
+    ids::{GroupId, ItemIndex, NodeId, PolicyVersion, RowId, WorkerId},
+    lease::{LeaseEpoch, LeaseId},
     logprob_space::LogprobSpace,
+    run_event::Origin,
 };
+
+/// Size of a group on the wire.
+pub fn encoded_bytes(group: &v1::RolloutGroup) -> u64 {
+    group.encoded_len() as u64
+}
+
+/// Under which lease a group says it was sampled.
+pub fn origin(group: &v1::RolloutGroup) -> Origin {
+    Origin { worker: WorkerId(group.worker), lease: LeaseId(group.lease), epoch: LeaseEpoch(group.epoch) }
+}
+
+/// A group on its way to the learner, with the lease it was sampled under.
+pub fn labelled(group: RolloutGroup, origin: Origin) -> v1::RolloutGroup {
+    let Origin { worker, lease, epoch } = origin;
+    v1::RolloutGroup { worker: worker.0, lease: lease.0, epoch: epoch.0, ..group.into() }
+}
 
 impl From<RolloutGroup> for v1::RolloutGroup {
     fn from(group: RolloutGroup) -> Self {
@@ -41,6 +60,9 @@ impl From<RolloutGroup> for v1::RolloutGroup {
             sampled: group.sampled,
             unique: group.unique,
             stats: Some(v1::GroupStats { token_entropy, branch_entropy, item_entropy, legal_mass }),
+            worker: 0,
+            lease: 0,
+            epoch: 0,
         }
     }
 }

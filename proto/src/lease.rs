@@ -2,8 +2,10 @@
 
 use crate::{WireError, v1};
 use riser_core::{
-    ids::{GroupId, ItemIndex, PolicyVersion, RowId},
-    lease::{Lease, LeaseEpoch, LeaseId, Prompt, SampleRequest},
+    group_set::GroupSet,
+    ids::{GroupId, Incarnation, ItemIndex, PolicyVersion, RowId, WorkerId},
+    learner_report::LearnerReport,
+    lease::{Claim, Lease, LeaseEpoch, LeaseId, Prompt, SampleRequest},
 };
 use std::time::Duration;
 
@@ -97,6 +99,42 @@ impl TryFrom<v1::Lease> for Lease {
             timeout: Duration::from_millis(lease.timeout_millis),
             requests: lease.requests.into_iter().map(request).collect(),
         })
+    }
+}
+
+impl From<Claim> for v1::Claim {
+    fn from(Claim { lease, epoch, worker, version }: Claim) -> Self {
+        Self { lease: lease.0, epoch: epoch.0, worker: worker.0, version: version.0 }
+    }
+}
+
+impl From<v1::Claim> for Claim {
+    fn from(v1::Claim { lease, epoch, worker, version }: v1::Claim) -> Self {
+        let (lease, epoch) = (LeaseId(lease), LeaseEpoch(epoch));
+        Self { lease, epoch, worker: WorkerId(worker), version: PolicyVersion(version) }
+    }
+}
+
+impl From<LearnerReport> for v1::AdvanceRequest {
+    fn from(report: LearnerReport) -> Self {
+        Self {
+            version: report.version.0,
+            learner: report.learner.0,
+            taken: report.taken,
+            received_below: report.received.first_gap(),
+            received: report.received.behind_gap().collect(),
+        }
+    }
+}
+
+impl From<v1::AdvanceRequest> for LearnerReport {
+    fn from(request: v1::AdvanceRequest) -> Self {
+        Self {
+            learner: Incarnation(request.learner),
+            version: PolicyVersion(request.version),
+            taken: request.taken,
+            received: GroupSet::new(request.received_below, request.received),
+        }
     }
 }
 

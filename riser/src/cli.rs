@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Writes the HTML report of a run folder.
     Report(Report),
+    /// Proves the invariants of a run again from its event log.
+    Audit(Audit),
     /// Looks at the configuration.
     Config(Config),
 }
@@ -138,6 +140,15 @@ pub(crate) enum ConfigAction {
 #[command(after_help = "Examples:\n  riser report runs/games-riser\n  riser report runs/quickstart")]
 pub(crate) struct Report {
     /// Run folder, or the folder of a quickstart.
+    pub(crate) run: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  riser audit runs/games-riser\n  riser audit runs/games-riser --format json\n\n\
+    Exit status: 0 every invariant holds, 1 one is broken; the event that breaks it is named.\n\
+    The log is an SQLite file, RUN/run.db; docs/run-database.md describes its tables.")]
+pub(crate) struct Audit {
+    /// Run folder of a reinforcement stage.
     pub(crate) run: PathBuf,
 }
 

@@ -60,10 +60,10 @@ pub struct ClusterConfig {
 impl ClusterConfig {
     fn schedule(&self) -> ScheduleConfig {
         ScheduleConfig {
-            lockstep: self.learner.lockstep,
+            pacing: self.learner.pacing,
             groups_per_lease: self.groups_per_lease,
             total_batches: self.learner.total_batches,
-            start_version: self.learner.start_version,
+            incarnation: self.learner.incarnation,
             lease_timeout: self.lease_timeout,
             lease_lifetime: self.lease_lifetime,
             max_waiting: 4 * self.num_workers.get(),
@@ -156,8 +156,10 @@ where
     let coordinator_channel = (coordinator.connect)();
     let catalog = tree.clone();
     let stop_coordinator = stop.clone();
+    // One channel for both roles, so that causes are written down before their consequences.
+    let log = config.learner.log.clone().unwrap_or_else(|| mpsc::channel(1).0);
     let mut coordinator = spawn(async move {
-        riser_coordinator::run(schedule, seed, prompts, &catalog, coordinator.incoming, stop_coordinator).await
+        riser_coordinator::run(schedule, seed, prompts, &catalog, coordinator.incoming, log, stop_coordinator).await
     });
     let mut learner = spawn(riser_learner::run(
         config.learner,

@@ -1,5 +1,6 @@
 //! One file per command. Parsing never acts and commands never parse.
 
+mod audit;
 mod config;
 mod evaluate;
 mod export;
@@ -29,6 +30,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Recommend(command) => recommend::run(&command, format),
         Command::Export(command) => export::run(&command, format),
         Command::Report(command) => report::run(&command, format),
+        Command::Audit(command) => audit::run(&command, format),
         Command::Config(command) => config::run(&command, format),
     }
 }

@@ -145,6 +145,7 @@ fn conflict_hint(conflict: &Conflict) -> String {
             format!("draw at least {group} samples, or keep at most {samples}")
         }
         Conflict::RewardOrder { .. } => "the target item must be worth more than the others, as in 1 and -1".to_owned(),
+        Conflict::LagInBounded { .. } => "the bound of this mode is `train.max_staleness`".to_owned(),
         Conflict::BehaviourAnchorWithoutDistance => {
             "set `objective.kl.anchor = \"reference\"`, or take at least 2 steps per batch with `optimizer.minibatches`"
                 .to_owned()

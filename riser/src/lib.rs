@@ -2,11 +2,15 @@
 //!
 //! [`cluster`] runs the three roles in one process; [`roles`] gives them a policy and data; [`settings`] turns the
 //! configuration into the settings of the parts; [`training_state`] is what a checkpoint holds; [`ranking`] and
-//! [`measurement`] judge a policy.
+//! [`measurement`] judge a policy; [`run_log`] writes a run's event log into its [`run_database`], and [`audit`] proves from it
+//! that the run kept its promises.
 
+pub mod audit;
 pub mod cluster;
 pub mod measurement;
 pub mod ranking;
 pub mod roles;
+pub mod run_database;
+pub mod run_log;
 pub mod settings;
 pub mod training_state;

@@ -7,6 +7,7 @@
 mod cli;
 mod clock;
 mod commands;
+mod event_log;
 mod failure;
 mod interrupt;
 mod item_lookup;

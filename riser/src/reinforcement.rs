@@ -1,5 +1,6 @@
 //! The reinforcement stage: the embedded cluster on this machine, watched.
 
+use crate::event_log;
 use crate::failure::{Hint, Usage};
 use crate::metrics_log::{Kind, MetricsLog};
 use crate::model_folder;
@@ -88,10 +89,11 @@ pub(crate) fn run(
     }
     let mut cluster = cluster_config(config, run, checkpoint.as_ref())?;
     (cluster.learner.durable, cluster.learner.skipped) = (durable, skipped);
+    let log = event_log::start(run, &mut cluster.learner, stop)?;
     let (sender, mut events) = mpsc::channel(EVENT_BUFFER);
     let parts = parts(config, data, reference, checkpoint.as_ref(), sender)?;
     let mut observer = Observer::new(config, run, start)?;
-    let outcome = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let observe = async {
             while let Some(event) = events.recv().await {
                 if let Err(error) = observer.see(event) {
@@ -106,7 +108,11 @@ pub(crate) fn run(
         let (outcome, observed) = tokio::join!(cluster::run(cluster, parts, stop.clone()), observe);
         observed?;
         recovery::explained(outcome)
-    })?;
+    });
+    // With the runtime goes everyone who could still have something to log.
+    drop(runtime);
+    log.finish()?;
+    let outcome = ended?;
     observer.progress.finish();
     if !outcome.finished {
         return Ok(None);
@@ -134,11 +140,12 @@ fn cluster_config(
 ) -> anyhow::Result<ClusterConfig> {
     let train = &config.train;
     let groups = |count: usize| u32::try_from(count).ok().and_then(NonZeroU32::new).context("too many groups");
-    let lockstep = Lockstep { groups_per_batch: groups(train.groups_per_batch)?, lag: u32::try_from(train.lag)? };
-    let mut learner = LearnerConfig::new(lockstep, config.objective.space, train.steps);
+    let pacing = train.pacing().context("`train` has a number that is too large")?;
+    let mut learner = LearnerConfig::new(pacing, config.objective.space, train.steps);
     if let Some(Checkpoint { manifest, retained, .. }) = checkpoint {
         learner.start_version = manifest.version;
         learner.start_digest = Some(manifest.policy);
+        learner.consumed = manifest.consumed.clone();
         learner.retained = retained.clone();
     }
     learner.served_dtype = train.served_dtype;

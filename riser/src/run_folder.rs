@@ -4,6 +4,7 @@
 //! config.toml      the resolved configuration; resolves to itself
 //! run.json         which program, data and configuration; decides whether the folder can be resumed
 //! metrics.jsonl    one event per step
+//! run.db           the event log, see docs/run-database.md
 //! checkpoints/     resumable states and the best model
 //! evaluation.json  results of the last evaluation
 //! report.html      curves and tables, written when the run ends

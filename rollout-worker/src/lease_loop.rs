@@ -7,19 +7,20 @@
 //! | gives | groups to the learner, the end of the lease to the coordinator |
 //!
 //! One lease is one call of the sampler. While it runs, the lease is renewed; a lease that is lost meanwhile is delivered
-//! all the same, because in lockstep whoever samples a group gets the same bits and the learner counts the first copy.
+//! all the same: the learner counts the first copy of a group, whoever sends it.
 
 use crate::{
     WorkerConfig, WorkerError,
     policy_shelf::{Lookup, look_up},
     sampler::Sampler,
-    submission,
+    submission::{self, Receipt},
 };
 use riser_core::{
     delta::offer::PolicyOffer,
     group::RolloutGroup,
     ids::PolicyVersion,
-    lease::{Lease, SampleRequest},
+    lease::{Claim, Lease, SampleRequest},
+    run_event::Origin,
     snapshot::{PolicyIdentity, PolicySnapshot},
 };
 use riser_proto::{
@@ -27,7 +28,7 @@ use riser_proto::{
     transport,
     v1::{self, coordinator_client::CoordinatorClient},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -40,6 +41,8 @@ pub struct Summary {
     pub groups: u64,
     /// Leases dropped because their batch had been trained meanwhile.
     pub overtaken: u64,
+    /// Leases given back because the learner had no place for a group of them.
+    pub untimely: u64,
 }
 
 /// Owns the sampler.
@@ -92,20 +95,25 @@ impl LeaseLoop {
         let worker = self.config.id.0;
         tracing::debug!(worker, lease = lease.id.0, epoch = lease.epoch.0, version = lease.version.0, "lease taken");
         let (coordinator, patience) = (self.coordinator.clone(), self.config.patience);
-        let keep_alive = renewals(coordinator, patience, &lease);
+        let keep_alive = renewals(coordinator, patience, self.claim(&lease), lease.timeout);
         let delivered = tokio::select! {
             delivered = self.deliver(&lease) => delivered,
             never = keep_alive => match never {},
         };
         match delivered {
-            Ok(true) => {
+            Ok(Some(Receipt::Complete)) => {
                 self.end(&lease, LeaseOutcome::Done).await?;
                 summary.leases += 1;
                 summary.groups += lease.requests.len() as u64;
             }
+            // Whoever gets the lease next samples it with a version that the learner has a place for.
+            Ok(Some(Receipt::Untimely)) => {
+                self.end(&lease, LeaseOutcome::Released).await?;
+                summary.untimely += 1;
+            }
             // Its batch has been trained on, as the coordinator is about to hear. Giving the lease back would only bring it
             // here again.
-            Ok(false) => summary.overtaken += 1,
+            Ok(None) => summary.overtaken += 1,
             Err(error) => {
                 // Someone else can try at once instead of waiting for the lease to expire.
                 if let Err(unheard) = self.end(&lease, LeaseOutcome::Released).await {
@@ -117,12 +125,16 @@ impl LeaseLoop {
         Ok(())
     }
 
-    /// Samples and submits; false if the lease was overtaken before it could be sampled.
-    async fn deliver(&mut self, lease: &Lease) -> Result<bool, WorkerError> {
-        let Some(policy) = self.policy(lease.version).await else { return Ok(false) };
+    /// Samples and submits; `None` if the lease was overtaken before it could be sampled.
+    async fn deliver(&mut self, lease: &Lease) -> Result<Option<Receipt>, WorkerError> {
+        let Some(policy) = self.policy(lease.version).await else { return Ok(None) };
         let groups = self.sample(policy, lease.requests.clone()).await?;
-        submission::submit(&self.config, self.learner.clone(), groups).await?;
-        Ok(true)
+        let origin = Origin { worker: self.config.id, lease: lease.id, epoch: lease.epoch };
+        submission::submit(&self.config, self.learner.clone(), groups, origin).await.map(Some)
+    }
+
+    fn claim(&self, lease: &Lease) -> Claim {
+        Claim { lease: lease.id, epoch: lease.epoch, worker: self.config.id, version: lease.version }
     }
 
     /// Waits for the leased version; `None` if it can no longer be asked for.
@@ -167,11 +179,8 @@ impl LeaseLoop {
     }
 
     async fn end(&mut self, lease: &Lease, outcome: LeaseOutcome) -> Result<(), WorkerError> {
-        let request = v1::CompleteRequest {
-            lease: lease.id.0,
-            epoch: lease.epoch.0,
-            outcome: v1::LeaseOutcome::from(outcome).into(),
-        };
+        let outcome = v1::LeaseOutcome::from(outcome).into();
+        let request = v1::CompleteRequest { claim: Some(self.claim(lease).into()), outcome };
         let client = &self.coordinator;
         let call = || {
             let mut client = client.clone();
@@ -217,16 +226,17 @@ fn sample(
 async fn renewals(
     client: CoordinatorClient<Channel>,
     patience: riser_proto::call::Patience,
-    lease: &Lease,
+    claim: Claim,
+    timeout: Duration,
 ) -> std::convert::Infallible {
-    let request = v1::RenewRequest { lease: lease.id.0, epoch: lease.epoch.0 };
+    let request = v1::RenewRequest { claim: Some(claim.into()) };
     loop {
-        tokio::time::sleep(lease.timeout / 3).await;
+        tokio::time::sleep(timeout / 3).await;
         let mut client = client.clone();
         match patience.once(client.renew(request)).await {
             Ok(v1::RenewReply { held: true }) => {}
             Ok(v1::RenewReply { held: false }) => std::future::pending().await,
-            Err(status) => tracing::info!(lease = request.lease, %status, "renewal failed"),
+            Err(status) => tracing::info!(lease = claim.lease.0, %status, "renewal failed"),
         }
     }
 }

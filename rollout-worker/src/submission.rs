@@ -2,9 +2,10 @@
 
 use crate::{WorkerConfig, WorkerError};
 use backon::BackoffBuilder;
-use riser_core::{group::RolloutGroup, ids::GroupId};
+use riser_core::{group::RolloutGroup, ids::GroupId, run_event::Origin};
 use riser_proto::{
     call::{is_transient, within},
+    group::labelled,
     transport, v1,
 };
 use std::collections::BTreeMap;
@@ -12,19 +13,30 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
-/// Sends `groups` until the learner has acknowledged each; groups without an acknowledgement are sent again when a
-/// stream breaks, which is harmless because the learner counts a group once.
+/// How the groups of a lease were received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Receipt {
+    /// The learner has every one.
+    Complete,
+    /// The learner had no place for at least one, any more or yet.
+    Untimely,
+}
+
+/// Sends `groups` until the learner has answered each; groups without an answer are sent again when a stream breaks, which
+/// is harmless because the learner counts a group once.
 pub(crate) async fn submit(
     config: &WorkerConfig,
     learner: Channel,
     groups: Vec<RolloutGroup>,
-) -> Result<(), WorkerError> {
+    origin: Origin,
+) -> Result<Receipt, WorkerError> {
     let mut unacknowledged: BTreeMap<GroupId, v1::RolloutGroup> =
-        groups.into_iter().map(|group| (group.id, group.into())).collect();
+        groups.into_iter().map(|group| (group.id, labelled(group, origin))).collect();
+    let mut receipt = Receipt::Complete;
     let mut pauses = config.patience.pauses().build();
     while !unacknowledged.is_empty() {
         let before = unacknowledged.len();
-        let Err(error) = stream(config, learner.clone(), &mut unacknowledged).await else { continue };
+        let Err(error) = stream(config, learner.clone(), &mut unacknowledged, &mut receipt).await else { continue };
         match &error {
             WorkerError::Learner(status) if is_transient(status) => {}
             _ => return Err(error),
@@ -36,23 +48,25 @@ pub(crate) async fn submit(
         tracing::info!(worker = config.id.0, %error, ?pause, "submission interrupted");
         tokio::time::sleep(pause).await;
     }
-    Ok(())
+    Ok(receipt)
 }
 
-/// Sends over one stream, with at most `submit_window` groups on their way.
+/// Sends over one stream. One group goes ahead; its acknowledgement says how many may be on their way, of which the worker
+/// uses at most `submit_window`.
 async fn stream(
     config: &WorkerConfig,
     learner: Channel,
     unacknowledged: &mut BTreeMap<GroupId, v1::RolloutGroup>,
+    receipt: &mut Receipt,
 ) -> Result<(), WorkerError> {
     let deadline = config.patience.deadline;
-    let window = config.submit_window.max(1);
+    let most = config.submit_window.max(1);
     let mut client = transport::learner_client(learner);
-    let (sender, receiver) = mpsc::channel(window);
+    let (sender, receiver) = mpsc::channel(most);
     let mut queue: Vec<v1::RolloutGroup> = unacknowledged.values().rev().cloned().collect();
-    let mut on_their_way = 0;
+    let (mut on_their_way, mut window) = (0, 1);
     // The channel has room for a whole window, so sending never waits; the acknowledgements are what is waited for.
-    let mut fill = |on_their_way: &mut usize| {
+    let mut fill = |on_their_way: &mut usize, window: usize| {
         while *on_their_way < window {
             let Some(group) = queue.pop() else { break };
             if sender.try_send(group).is_err() {
@@ -62,21 +76,27 @@ async fn stream(
             *on_their_way += 1;
         }
     };
-    fill(&mut on_their_way);
+    fill(&mut on_their_way, window);
     let call = client.submit_groups(ReceiverStream::new(receiver));
     let mut acks = within(deadline, call).await.map_err(WorkerError::Learner)?.into_inner();
     while !unacknowledged.is_empty() {
         let ack = within(deadline, acks.message()).await.map_err(WorkerError::Learner)?;
         let ack = ack.ok_or_else(|| WorkerError::Learner(Status::unavailable("the learner closed the stream")))?;
         match v1::Admission::try_from(ack.admission) {
-            Ok(v1::Admission::Accepted | v1::Admission::Duplicate) => {
-                if unacknowledged.remove(&GroupId(ack.group)).is_some() {
-                    on_their_way -= 1;
-                }
+            Ok(v1::Admission::Accepted | v1::Admission::Duplicate) => {}
+            Ok(v1::Admission::Untimely) => {
+                tracing::info!(worker = config.id.0, group = ack.group, ack.reason, "group came at the wrong time");
+                *receipt = Receipt::Untimely;
             }
             _ => return Err(WorkerError::Rejected { group: ack.group, reason: ack.reason }),
         }
-        fill(&mut on_their_way);
+        if unacknowledged.remove(&GroupId(ack.group)).is_some() {
+            on_their_way -= 1;
+        }
+        if ack.window > 0 {
+            window = most.min(ack.window as usize);
+        }
+        fill(&mut on_their_way, window);
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! What goes into the schedule and what comes out.
 
 use riser_core::{
-    ids::{GroupId, PolicyVersion, WorkerId},
-    lease::{LeaseEpoch, LeaseId},
+    ids::{GroupId, Incarnation, PolicyVersion, WorkerId},
+    learner_report::LearnerReport,
+    lease::{Claim, LeaseEpoch, LeaseId},
 };
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 pub struct AskId(pub u64);
 
 /// Something that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A worker wants work and is willing to wait for it until `until`.
     Ask {
@@ -23,31 +24,13 @@ pub enum Event {
         until: Duration,
     },
     /// A holder says that it is still at it.
-    Renew {
-        /// The lease.
-        lease: LeaseId,
-        /// Which holder.
-        epoch: LeaseEpoch,
-    },
+    Renew(Claim),
     /// A holder says that the learner has every group.
-    Complete {
-        /// The lease.
-        lease: LeaseId,
-        /// Which holder.
-        epoch: LeaseEpoch,
-    },
+    Complete(Claim),
     /// A holder gives the lease back.
-    Release {
-        /// The lease.
-        lease: LeaseId,
-        /// Which holder.
-        epoch: LeaseEpoch,
-    },
-    /// The learner has published a version.
-    Advance {
-        /// The version.
-        version: PolicyVersion,
-    },
+    Release(Claim),
+    /// The learner says where it stands.
+    Report(LearnerReport),
     /// Time has passed.
     Tick,
 }
@@ -81,6 +64,8 @@ pub struct Grant {
     pub lease: LeaseId,
     /// Which holder.
     pub epoch: LeaseEpoch,
+    /// The holder.
+    pub worker: WorkerId,
     /// Version to sample with.
     pub version: PolicyVersion,
     /// Groups to sample, first and one past the last.
@@ -98,13 +83,24 @@ pub enum ScheduleError {
         /// The epoch of whoever said so.
         epoch: LeaseEpoch,
     },
-    /// Versions only grow.
+    /// Nothing can be said about any lease yet.
+    #[error("the learner has not reported yet")]
+    Unready,
+    /// Versions only grow, unless the learner was started again.
     #[error("learner reports version {got} after version {current}")]
     Backwards {
         /// The reported version.
         got: PolicyVersion,
         /// The version we know.
         current: PolicyVersion,
+    },
+    /// A learner that has been replaced.
+    #[error("learner {got} reports after learner {current} did")]
+    Superseded {
+        /// Which start of the learner speaks.
+        got: Incarnation,
+        /// The one we know.
+        current: Incarnation,
     },
     /// More versions than the run has batches.
     #[error("learner reports version {got}, the run ends with version {last}")]
@@ -126,5 +122,10 @@ impl Grant {
     /// The groups to sample, ascending.
     pub fn group_ids(&self) -> impl Iterator<Item = GroupId> + use<> {
         self.groups.clone().map(GroupId)
+    }
+
+    /// What the holder will say about it.
+    pub fn claim(&self) -> Claim {
+        Claim { lease: self.lease, epoch: self.epoch, worker: self.worker, version: self.version }
     }
 }

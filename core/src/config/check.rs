@@ -1,8 +1,11 @@
 //! The rules a configuration keeps, each checked once.
 
-use super::{ConfigError, Conflict, Place, RunConfig, SearchMethod};
+use super::{ConfigError, Conflict, Place, RunConfig, SearchMethod, TrainSchedule};
 use crate::objective::{Anchor, KlKind, ObjectiveError};
 use std::fmt::Display;
+
+/// More versions than anyone has a use for, or memory.
+const MOST_BEHIND: u64 = 1000;
 
 /// Where a key was written, if it was.
 type PlaceOf<'a> = &'a dyn Fn(&str) -> Option<Place>;
@@ -93,6 +96,9 @@ fn ranges(config: &RunConfig, ranges: &Ranges<'_>) -> Result<(), ConfigError> {
     ranges.at_least_one("train.steps", train.steps)?;
     ranges.at_least_one("train.groups_per_batch", train.groups_per_batch)?;
     ranges.at_least_one("train.groups_per_lease", train.groups_per_lease)?;
+    let fits = |value: u64| value <= MOST_BEHIND;
+    ranges.rule("train.lag", train.lag, "at most 1000", fits(train.lag))?;
+    ranges.rule("train.max_staleness", train.max_staleness, "at most 1000", fits(train.max_staleness))?;
     ranges.at_least_one("train.workers", train.workers.unwrap_or(1))?;
     ranges.at_least_one("train.evaluate_every", train.evaluate_every)?;
     ranges.at_least_one("train.evaluation_rows", train.evaluation_rows)?;
@@ -137,9 +143,11 @@ fn conflicts(
     unless("optimizer.minibatches", uneven, Conflict::Minibatches { minibatches, groups })?;
     let lease = train.groups_per_lease;
     unless("train.groups_per_lease", lease > groups, Conflict::LeaseExceedsBatch { lease, groups })?;
+    let lagging = train.schedule == TrainSchedule::Bounded && train.lag != 0;
+    unless("train.lag", lagging, Conflict::LagInBounded { lag: train.lag })?;
     let kl = &config.objective.switches.kl;
     let penalised = config.objective.switches.target_only.is_none() && kl.kind != KlKind::None && kl.coefficient > 0.0;
-    let idle = penalised && kl.anchor == Anchor::Behaviour && minibatches == 1 && train.lag == 0;
+    let idle = penalised && kl.anchor == Anchor::Behaviour && minibatches == 1 && train.is_on_policy();
     unless("objective.kl.anchor", idle, Conflict::BehaviourAnchorWithoutDistance)?;
     let (width, top_k) = (evaluate.beam_width, evaluate.top_k);
     let narrow = evaluate.method == SearchMethod::Beam && width < top_k;

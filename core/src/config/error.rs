@@ -72,6 +72,12 @@ pub enum Conflict {
         /// Reward of any other item.
         miss: f64,
     },
+    /// A lag where batches are filled as groups arrive.
+    #[error("`train.lag = {lag}` has no effect with `train.schedule = \"bounded\"`")]
+    LagInBounded {
+        /// The lag.
+        lag: u64,
+    },
     /// A penalty on the distance to the sampling policy, which is the current policy at every step.
     #[error("`objective.kl.anchor = \"behaviour\"` has no effect with `optimizer.minibatches = 1` and `train.lag = 0`")]
     BehaviourAnchorWithoutDistance,

@@ -276,6 +276,16 @@ pub enum Prompts {
     RlTrain,
 }
 
+/// How sampling and training keep pace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainSchedule {
+    /// Every batch is sampled with one given version: the same bits with any number of workers.
+    Lockstep,
+    /// Groups are trained on as they arrive, with a bound on their staleness: nobody waits for a slow worker.
+    Bounded,
+}
+
 /// `[train]`: the reinforcement stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -289,8 +299,12 @@ pub struct TrainConfig {
     pub groups_per_batch: usize,
     /// Prompts handed to a worker at once.
     pub groups_per_lease: usize,
-    /// A batch is sampled with the policy of exactly this many batches ago; 0 is on-policy.
+    /// How sampling and training keep pace.
+    pub schedule: TrainSchedule,
+    /// `lockstep`: a batch is sampled with the policy of exactly this many batches ago; 0 is on-policy.
     pub lag: u64,
+    /// `bounded`: a group is trained on at most this many steps after the policy that sampled it.
+    pub max_staleness: u64,
     /// Rollout workers; resolution sets the number of processor cores when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
@@ -315,7 +329,9 @@ impl Default for TrainConfig {
             steps: 200,
             groups_per_batch: 32,
             groups_per_lease: 4,
+            schedule: TrainSchedule::Lockstep,
             lag: 0,
+            max_staleness: 1,
             workers: None,
             evaluate_every: 20,
             evaluation_rows: 500,

@@ -127,6 +127,11 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(conflict("[objective]\nkl.anchor = \"behaviour\""), Conflict::BehaviourAnchorWithoutDistance);
     assert!(resolve("[objective]\nkl.anchor = \"behaviour\"\n[optimizer]\nminibatches = 2").is_ok());
     assert_eq!(conflict("[optimizer]\nminibatches = 3"), Conflict::Minibatches { minibatches: 3, groups: 32 });
+    let bounded = "[train]\nschedule = \"bounded\"\n";
+    assert_eq!(conflict(&format!("{bounded}lag = 2")), Conflict::LagInBounded { lag: 2 });
+    assert!(resolve(&format!("{bounded}[objective]\nkl.anchor = \"behaviour\"")).is_ok());
+    let on_policy = format!("{bounded}max_staleness = 0\n[objective]\nkl.anchor = \"behaviour\"");
+    assert_eq!(conflict(&on_policy), Conflict::BehaviourAnchorWithoutDistance);
     assert_eq!(conflict("[train]\ngroups_per_batch = 2"), Conflict::LeaseExceedsBatch { lease: 4, groups: 2 });
     assert_eq!(conflict("[evaluate]\nmethod = \"beam\"\nbeam_width = 5"), Conflict::NarrowBeam { width: 5, top_k: 50 });
 }

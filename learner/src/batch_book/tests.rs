@@ -1,9 +1,11 @@
 use super::*;
 use proptest::prelude::*;
 use riser_core::{
+    bounded::Bounded,
     digest::Digest,
     group::{GroupStats, SubTree},
     ids::{ItemIndex, RowId},
+    lockstep::Lockstep,
     logprob_space::LogprobSpace,
 };
 
@@ -27,34 +29,72 @@ fn group(id: u64, version: u64) -> RolloutGroup {
 }
 
 fn book(lag: u32) -> BatchBook {
-    BatchBook::new(Lockstep { groups_per_batch: 3.try_into().unwrap(), lag }, 4, PolicyVersion(0))
+    let lockstep = Lockstep { groups_per_batch: 3.try_into().unwrap(), lag };
+    BatchBook::new(Pacing::Lockstep(lockstep), 4, PolicyVersion(0), GroupSet::default())
 }
+
+fn bounded(max_staleness: u32) -> BatchBook {
+    let bounded = Bounded { groups_per_batch: 3.try_into().unwrap(), max_staleness };
+    BatchBook::new(Pacing::Bounded(bounded), 4, PolicyVersion(0), GroupSet::default())
+}
+
+/// Bytes that the groups of these tests have.
+const BYTES: u64 = 10;
 
 #[test]
 fn a_batch_is_whole_ordered_and_taken_once() {
     let mut book = book(1);
     for id in [2, 4, 0] {
-        assert_eq!(book.admit(group(id, 0)), Ok(Admission::Accepted));
+        assert_eq!(book.admit(group(id, 0), BYTES), Ok(Admission::Accepted));
         assert_eq!(book.take_batch(), None);
     }
-    assert_eq!(book.admit(group(1, 0)), Ok(Admission::Accepted));
+    assert_eq!(book.admit(group(1, 0), BYTES), Ok(Admission::Accepted));
     let ids: Vec<u64> = book.take_batch().unwrap().iter().map(|group| group.id.0).collect();
     assert_eq!(ids, [0, 1, 2]);
-    assert_eq!(book.admit(group(1, 0)), Ok(Admission::Duplicate), "it has been trained on");
-    assert_eq!(book.admit(group(4, 0)), Ok(Admission::Duplicate), "it is waiting");
-    assert_eq!(book.num_groups(), 1);
+    assert_eq!(book.admit(group(1, 0), BYTES), Ok(Admission::Duplicate), "it has been trained on");
+    assert_eq!(book.admit(group(4, 0), BYTES), Ok(Admission::Duplicate), "it is waiting");
+    assert_eq!((book.num_groups(), book.bytes()), (1, BYTES));
+    assert_eq!((book.taken(), book.received()), (1, &GroupSet::new(3, [4])));
+}
+
+#[test]
+fn a_bounded_batch_is_the_first_to_arrive_in_order_of_id_and_its_groups_never_come_back() {
+    let mut book = bounded(1);
+    for id in [5, 0, 3] {
+        assert_eq!(book.take_batch(), None);
+        assert_eq!(book.admit(group(id, 0), BYTES), Ok(Admission::Accepted));
+    }
+    assert_eq!(book.admit(group(1, 0), BYTES), Ok(Admission::Accepted));
+    let ids: Vec<u64> = book.take_batch().unwrap().iter().map(|group| group.id.0).collect();
+    assert_eq!(ids, [0, 3, 5]);
+    assert_eq!((book.num_groups(), book.bytes()), (1, BYTES));
+    assert_eq!(book.admit(group(5, 1), BYTES), Ok(Admission::Duplicate));
+    assert_eq!(book.admit(group(1, 1), BYTES), Ok(Admission::Duplicate));
+}
+
+#[test]
+fn a_group_that_would_grow_too_stale_before_its_turn_is_refused_and_may_come_again_with_a_newer_version() {
+    let mut book = bounded(0);
+    for id in [0, 1, 2] {
+        book.admit(group(id, 0), BYTES).unwrap();
+    }
+    book.take_batch().unwrap();
+    let stale = PacingError::Stale { group: GroupId(3), version: PolicyVersion(0), batch: 1, bound: 0 };
+    assert_eq!(book.admit(group(3, 0), BYTES), Err(stale));
+    let future = PacingError::Future { group: GroupId(3), version: PolicyVersion(2), newest: 1 };
+    assert_eq!(book.admit(group(3, 2), BYTES), Err(future));
+    assert_eq!(book.admit(group(3, 1), BYTES), Ok(Admission::Accepted));
 }
 
 #[test]
 fn a_group_of_another_version_or_of_a_closed_batch_is_refused() {
     let mut book = book(1);
-    let wrong =
-        AdmissionError::Version { group: GroupId(7), batch: 2, got: PolicyVersion(0), expected: PolicyVersion(1) };
-    assert_eq!(book.admit(group(7, 0)), Err(wrong));
-    let early = AdmissionError::NotOpen { group: GroupId(7), batch: 2, first: 0, last: 1 };
-    assert_eq!(book.admit(group(7, 1)), Err(early));
-    let beyond = AdmissionError::NotOpen { group: GroupId(12), batch: 4, first: 0, last: 1 };
-    assert_eq!(book.admit(group(12, 3)), Err(beyond));
+    let wrong = PacingError::Version { group: GroupId(7), batch: 2, got: PolicyVersion(0), expected: PolicyVersion(1) };
+    assert_eq!(book.admit(group(7, 0), BYTES), Err(wrong));
+    let early = PacingError::NotOpen { group: GroupId(7), batch: 2, first: 0, last: 1 };
+    assert_eq!(book.admit(group(7, 1), BYTES), Err(early));
+    let beyond = PacingError::NotOpen { group: GroupId(12), batch: 4, first: 0, last: 1 };
+    assert_eq!(book.admit(group(12, 3), BYTES), Err(beyond));
 }
 
 proptest! {
@@ -67,7 +107,7 @@ proptest! {
         let mut trained = vec![];
         for id in arrivals {
             let batch = id / 3;
-            let _ = book.admit(group(id, batch.saturating_sub(lag.into())));
+            let _ = book.admit(group(id, batch.saturating_sub(lag.into(), BYTES)));
             prop_assert!(book.num_groups() as u64 <= 3 * (u64::from(lag) + 1));
             while let Some(batch) = book.take_batch() {
                 trained.extend(batch.iter().map(|group| group.id.0));

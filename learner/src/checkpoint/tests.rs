@@ -1,4 +1,5 @@
 use super::*;
+use riser_core::lockstep::Lockstep;
 use riser_core::snapshot::{SnapshotTensor, TensorDtype};
 
 fn snapshot(version: u64) -> Arc<PolicySnapshot> {
@@ -10,9 +11,11 @@ fn snapshot(version: u64) -> Arc<PolicySnapshot> {
 
 fn write_at(folder: &Path, version: u64) -> PathBuf {
     let shelf = [snapshot(version - 2), snapshot(version - 1), snapshot(version)];
-    let lockstep = Lockstep { groups_per_batch: 4.try_into().unwrap(), lag: 1 };
+    let pacing = Pacing::Lockstep(Lockstep { groups_per_batch: 4.try_into().unwrap(), lag: 1 });
+    let consumed = GroupSet::below(4 * version);
     let state = Contents::new().with_bytes("model", "model").with_bytes("optimizer/moments", "moments");
-    let (manifest, contents) = assemble(Digest::of(b"catalog"), lockstep, snapshot(version).identity(), &shelf, state);
+    let (manifest, contents) =
+        assemble(Digest::of(b"catalog"), pacing, consumed, snapshot(version).identity(), &shelf, state);
     Folder::new(folder).write(version, manifest, contents).unwrap().path
 }
 
@@ -25,6 +28,7 @@ fn a_checkpoint_comes_back_with_the_policies_that_open_batches_need_and_no_other
     assert_eq!(checkpoint.retained, [(*snapshot(4)).clone()]);
     assert_eq!(checkpoint.manifest.policy, snapshot(5).digest());
     assert_eq!(checkpoint.manifest.version, PolicyVersion(5));
+    assert_eq!(checkpoint.manifest.consumed, GroupSet::below(20));
     assert_eq!(std::fs::read(path.join("optimizer/moments")).unwrap(), b"moments");
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use riser_core::lockstep::Lockstep;
 use riser_core::snapshot::{SnapshotTensor, TensorDtype};
 
 fn snapshot(version: u64) -> PolicySnapshot {
@@ -8,7 +9,8 @@ fn snapshot(version: u64) -> PolicySnapshot {
 
 #[test]
 fn the_shelf_holds_the_newest_version_and_as_many_before_it_as_the_lag() {
-    let (publisher, shelf) = Publisher::new(Lockstep { groups_per_batch: 1.try_into().unwrap(), lag: 2 });
+    let (publisher, shelf) =
+        Publisher::new(Pacing::Lockstep(Lockstep { groups_per_batch: 1.try_into().unwrap(), lag: 2 }));
     for version in 0..6 {
         publisher.publish(snapshot(version));
     }

@@ -4,8 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
+mod bounded_runs;
 mod checkpoints;
 mod cluster_runs;
+mod coordinator_restart;
+mod event_log;
 mod hash_policy;
 mod learner_gate;
 mod network;

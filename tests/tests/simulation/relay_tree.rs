@@ -51,7 +51,7 @@ impl Tree {
         let (coordinator, learner) = (network::place(), network::place());
         let (cluster, tree, stop) = (scenario.cluster(), hash_policy::tree(), CancellationToken::new());
         let schedule = ScheduleConfig {
-            lockstep: scenario.lockstep(),
+            pacing: scenario.pacing(),
             groups_per_lease: cluster.groups_per_lease,
             total_batches: scenario.total_batches,
             start_version: PolicyVersion(0),

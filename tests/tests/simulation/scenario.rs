@@ -5,13 +5,18 @@ use crate::{
     network,
 };
 use riser::cluster::{self, ClusterConfig, ClusterError, Parts};
-use riser_coordinator::prompts::{PromptSource, SourceError};
+use riser_coordinator::{
+    prompts::{PromptSource, SourceError},
+    schedule::ScheduleConfig,
+};
 use riser_core::{
+    bounded::Bounded,
     digest::Digest,
-    ids::{GroupId, PolicyVersion, RowId, WorkerId},
+    ids::{GroupId, Incarnation, PolicyVersion, RowId, WorkerId},
     lease::{Prompt, SampleRequest},
     lockstep::Lockstep,
     logprob_space::LogprobSpace,
+    pacing::Pacing,
     prefix_tree::PrefixTree,
     prompt_order::PromptOrder,
     random::Seed,
@@ -31,6 +36,8 @@ pub(crate) const SEED: Seed = Seed(11);
 #[derive(Clone)]
 pub(crate) struct Scenario {
     pub(crate) lag: u32,
+    /// Bound of a run in bounded mode; `None` is lockstep.
+    pub(crate) max_staleness: Option<u32>,
     pub(crate) num_workers: usize,
     pub(crate) total_batches: u64,
     pub(crate) max_restarts: usize,
@@ -64,6 +71,7 @@ impl Scenario {
     pub(crate) fn new(lag: u32, num_workers: usize) -> Self {
         Self {
             lag,
+            max_staleness: None,
             num_workers,
             total_batches: 7,
             max_restarts: 0,
@@ -78,13 +86,32 @@ impl Scenario {
         Lockstep { groups_per_batch: 10.try_into().unwrap(), lag: self.lag }
     }
 
+    pub(crate) fn pacing(&self) -> Pacing {
+        match self.max_staleness {
+            Some(max_staleness) => Pacing::Bounded(Bounded { groups_per_batch: 10.try_into().unwrap(), max_staleness }),
+            None => Pacing::Lockstep(self.lockstep()),
+        }
+    }
+
+    pub(crate) fn schedule(&self, incarnation: u32) -> ScheduleConfig {
+        ScheduleConfig {
+            pacing: self.pacing(),
+            groups_per_lease: 4.try_into().unwrap(),
+            total_batches: self.total_batches,
+            incarnation: Incarnation(incarnation),
+            lease_timeout: Duration::from_secs(30),
+            lease_lifetime: Duration::from_secs(600),
+            max_waiting: 8,
+        }
+    }
+
     pub(crate) fn learner(&self) -> LearnerConfig {
         LearnerConfig {
             checkpoints: self.checkpoints.clone().map(|folder| CheckpointConfig { folder, every: 2, keep: 2 }),
             evaluate_every: 3,
             served_dtype: self.served_dtype,
             patience: patience(),
-            ..LearnerConfig::new(self.lockstep(), LogprobSpace::Catalog, self.total_batches)
+            ..LearnerConfig::new(self.pacing(), LogprobSpace::Catalog, self.total_batches)
         }
     }
 

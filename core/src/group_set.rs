@@ -1,0 +1,96 @@
+//! Sets of group ids that are dense from 0 on, with a few gaps near the end: "which groups have arrived".
+
+use crate::ids::GroupId;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeSet, ops::Range};
+
+/// All groups below a number, and some above it. Grows by insertion only.
+///
+/// Its size is that of the part above the first gap, which a schedule bounds, not of the run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSet {
+    below: u64,
+    above: BTreeSet<u64>,
+}
+
+impl GroupSet {
+    /// All groups below `end`.
+    pub fn below(end: u64) -> Self {
+        Self { below: end, above: BTreeSet::new() }
+    }
+
+    /// All groups below `end`, and `others` wherever they lie.
+    pub fn new(end: u64, others: impl IntoIterator<Item = u64>) -> Self {
+        let mut set = Self::below(end);
+        for group in others {
+            set.insert(GroupId(group));
+        }
+        set
+    }
+
+    /// Adds a group; false if it was there.
+    pub fn insert(&mut self, group: GroupId) -> bool {
+        if group.0 < self.below || !self.above.insert(group.0) {
+            return false;
+        }
+        while self.above.remove(&self.below) {
+            self.below += 1;
+        }
+        true
+    }
+
+    /// Whether a group is in the set.
+    pub fn contains(&self, group: GroupId) -> bool {
+        group.0 < self.below || self.above.contains(&group.0)
+    }
+
+    /// Whether every group of `range` is in the set.
+    pub fn contains_all(&self, range: Range<u64>) -> bool {
+        let start = range.start.max(self.below);
+        start >= range.end || self.above.range(start..range.end).count() as u64 == range.end - start
+    }
+
+    /// Number of groups in the set.
+    pub fn len(&self) -> u64 {
+        self.below + self.above.len() as u64
+    }
+
+    /// Whether the set has no group.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The first group that is not in the set.
+    pub fn first_gap(&self) -> u64 {
+        self.below
+    }
+
+    /// The groups behind the first gap, ascending.
+    pub fn behind_gap(&self) -> impl Iterator<Item = u64> {
+        self.above.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_set_is_the_set_of_what_was_inserted(groups in prop::collection::vec(0u64..40, 0..80), start in 0u64..10) {
+            let mut set = GroupSet::below(start);
+            let mut plain: BTreeSet<u64> = (0..start).collect();
+            for group in groups {
+                prop_assert_eq!(set.insert(GroupId(group)), plain.insert(group));
+                prop_assert_eq!(set.len(), plain.len() as u64);
+                prop_assert!(!set.contains(GroupId(set.first_gap())));
+                for (from, to) in [(0, 5), (3, 9), (group, group + 1), (7, 40)] {
+                    prop_assert_eq!(set.contains_all(from..to), (from..to).all(|group| plain.contains(&group)));
+                }
+            }
+            prop_assert_eq!(GroupSet::new(set.first_gap(), set.behind_gap()), set);
+        }
+    }
+}

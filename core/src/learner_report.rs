@@ -1,0 +1,19 @@
+//! What the learner tells the coordinator about itself: everything that a coordinator without a past needs to go on.
+
+use crate::{
+    group_set::GroupSet,
+    ids::{Incarnation, PolicyVersion},
+};
+
+/// The learner's position. A report replaces the one before it, so a lost one does no harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnerReport {
+    /// Which start of the learner speaks; a higher one has gone back to its checkpoint.
+    pub learner: Incarnation,
+    /// The newest version that workers can get.
+    pub version: PolicyVersion,
+    /// Batches taken out to be trained on: `version`, or one more during a step.
+    pub taken: u64,
+    /// Groups that have been trained on or wait for their batch.
+    pub received: GroupSet,
+}

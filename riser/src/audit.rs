@@ -1,0 +1,125 @@
+//! Proving a run's invariants again from its own event log.
+//!
+//! Every invariant is one or more questions to the log ([`checks`]) whose answers are the rows that break it; a run is clean
+//! when no question has an answer. The account ([`account`]) says what became of every group that was ever leased.
+//!
+//! What is called *the run* is its lineage: a learner that was started again has gone back to a checkpoint, and the
+//! versions that its predecessor trained beyond it are no part of the run. In lockstep they must have been the same.
+
+mod account;
+mod checks;
+
+pub use account::Account;
+
+use crate::run_database::{RunDatabase, RunDatabaseError, RunFacts};
+use checks::Check;
+use rusqlite::{Connection, named_params};
+use serde::Serialize;
+use std::{fmt, path::Path};
+
+/// Rows shown of one check; a run that breaks an invariant a million times has said it after these.
+const SHOWN: usize = 20;
+
+/// The result of an audit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Audit {
+    /// Whether every invariant holds.
+    pub clean: bool,
+    /// Scheduling mode of the run.
+    pub schedule: &'static str,
+    /// Bound on the staleness of a group when it is trained on.
+    pub max_staleness: u32,
+    /// Invariants that were checked, each once.
+    pub checked: Vec<&'static str>,
+    /// What broke them.
+    pub violations: Vec<Violation>,
+    /// Newest version of the run.
+    pub version: u64,
+    /// What became of the leased groups.
+    pub account: Account,
+}
+
+/// A row that breaks an invariant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// The invariant.
+    pub invariant: &'static str,
+    /// Table of the row.
+    pub table: &'static str,
+    /// Its `id`: the number of the event.
+    pub event: i64,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, table, event, message } = self;
+        write!(formatter, "{invariant}: event {event} ({table}): {message}")
+    }
+}
+
+/// Audits the log at `path`.
+///
+/// # Errors
+/// [`RunDatabaseError`] if there is no log, or it cannot be read.
+pub fn audit(path: &Path) -> Result<Audit, RunDatabaseError> {
+    let (connection, facts) = RunDatabase::existing(path)?;
+    let result = examine(&connection, &facts);
+    result.map_err(|source| RunDatabaseError::Sqlite { path: path.to_owned(), source })
+}
+
+fn examine(connection: &Connection, facts: &RunFacts) -> rusqlite::Result<Audit> {
+    let has_coordinator: bool =
+        connection
+            .query_row("SELECT EXISTS (SELECT 1 FROM sessions WHERE role = 'coordinator')", [], |row| row.get(0))?;
+    let (mut checked, mut violations) = (vec![], vec![]);
+    let in_lockstep = facts.pacing.name() == "lockstep";
+    for check in checks::ALL {
+        // A log of the learner alone knows nothing of leases, a bounded run promises no particular versions.
+        if (check.needs_leases && !has_coordinator) || (check.lockstep_only && !in_lockstep) {
+            continue;
+        }
+        if !checked.contains(&check.invariant) {
+            checked.push(check.invariant);
+        }
+        violations.extend(ask(connection, facts, check)?);
+    }
+    let account = account::settle(connection)?;
+    if has_coordinator {
+        violations.extend(account.violations());
+    }
+    let version: Option<i64> = connection.query_row("SELECT max(version) FROM lineage", [], |row| row.get(0))?;
+    Ok(Audit {
+        clean: violations.is_empty(),
+        schedule: facts.pacing.name(),
+        max_staleness: facts.pacing.max_staleness(),
+        checked,
+        violations,
+        version: version.unwrap_or(0).cast_unsigned(),
+        account,
+    })
+}
+
+fn ask(connection: &Connection, facts: &RunFacts, check: &Check) -> rusqlite::Result<Vec<Violation>> {
+    let mut statement = connection.prepare(check.sql)?;
+    // Every question may use the numbers of the run, few use all.
+    let all = named_params! {
+        ":size": facts.pacing.groups_per_batch().cast_signed(),
+        ":bound": facts.pacing.max_staleness(),
+        ":total": facts.total_batches.cast_signed(),
+    };
+    let mut used = vec![];
+    for &(name, value) in all {
+        if statement.parameter_index(name)?.is_some() {
+            used.push((name, value));
+        }
+    }
+    let rows = statement.query_map(used.as_slice(), |row| {
+        Ok(Violation { invariant: check.invariant, table: check.table, event: row.get(0)?, message: row.get(1)? })
+    })?;
+    rows.take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests;
