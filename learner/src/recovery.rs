@@ -7,7 +7,7 @@ use crate::{
     checkpoint::{self, Checkpoint, CheckpointError, Folder},
     config::DurableConfig,
 };
-use riser_store::{CheckpointFolder, FolderError, Skipped};
+use riser_store::{FolderError, Skipped};
 use std::path::Path;
 use tokio::task::spawn_blocking;
 
@@ -42,7 +42,7 @@ pub async fn recover(folder: &Path, durable: Option<&DurableConfig>) -> Result<R
     let mut restored = false;
     if let Some(DurableConfig { store, .. }) = durable {
         let after = newest.as_ref().map(|checkpoint| checkpoint.manifest.version);
-        match store.fetch_newest(&CheckpointFolder::new(folder), after).await {
+        match store.fetch_newest(&Folder::new(folder), after).await {
             Ok(fetched) => {
                 skipped.extend(fetched.skipped);
                 if fetched.newest.is_some() {

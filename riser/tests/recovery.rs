@@ -137,7 +137,7 @@ fn a_run_whose_folder_is_gone_goes_on_from_its_store() {
     let folder = prepared();
     let (undisturbed, _) = run(folder.path(), &["train", "-c", "run.toml", "--out", "whole"]);
     let url = format!("store.url=file://{}", folder.path().join("store").display());
-    let train = |out| ["train", "-c", "run.toml", "--set", &url, "--out", out].map(str::to_owned);
+    let train = |out: &str| ["train", "-c", "run.toml", "--set", &url, "--out", out].map(str::to_owned);
     let first = train("one");
     stopped_at(folder.path(), &first.each_ref().map(String::as_str), "9 ", "-INT");
     fs::remove_dir_all(folder.path().join("one")).unwrap();
