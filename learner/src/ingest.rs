@@ -78,13 +78,15 @@ impl Ingest {
         Self { tree, space, limits, shelf, batcher }
     }
 
-    /// Takes one group from the wire and says what became of it.
+    /// Takes one group from the wire and says what became of it. A learner that has just started answers once it has
+    /// published its first version.
     ///
     /// # Errors
     /// [`Stopped`] if the role is ending; a wrong group is an acknowledgement that says so, not an error.
     pub async fn take(&self, message: v1::RolloutGroup) -> Result<v1::GroupAck, Stopped> {
         let group = message.id;
-        let (admission, reason) = match self.check(message) {
+        let shelf = self.shelf.clone().wait_for(|shelf| !shelf.is_empty()).await.map_err(|_| Stopped)?.clone();
+        let (admission, reason) = match self.check(message, &shelf) {
             Ok(group) => match self.batcher.admit(group).await? {
                 Ok(Admission::Accepted) => (v1::Admission::Accepted, String::new()),
                 Ok(Admission::Duplicate) => (v1::Admission::Duplicate, String::new()),
@@ -99,26 +101,26 @@ impl Ingest {
         Ok(v1::GroupAck { group, admission: admission.into(), reason })
     }
 
-    fn check(&self, message: v1::RolloutGroup) -> Result<RolloutGroup, Rejection> {
+    fn check(&self, message: v1::RolloutGroup, shelf: &Shelf) -> Result<RolloutGroup, Rejection> {
         let group = RolloutGroup::try_from(message)?;
         if group.space != self.space {
             return Err(Rejection::Space { got: group.space, expected: self.space });
         }
         group.validate(&self.tree, &self.limits)?;
-        self.check_policy(&group)?;
+        check_policy(&group, shelf)?;
         Ok(group)
     }
+}
 
-    /// A version that has left the shelf needs no check: its batches have been trained, so the group is a late copy, or no
-    /// batch asks for it.
-    fn check_policy(&self, group: &RolloutGroup) -> Result<(), Rejection> {
-        let shelf = self.shelf.borrow().clone();
-        let (version, got) = (group.version, group.policy);
-        let newest = shelf.last().map(|policy| policy.version());
-        match (publisher::find(&shelf, version).map(|policy| policy.digest()), newest) {
-            (Some(expected), _) if expected != got => Err(Rejection::Policy { version, got, expected }),
-            (None, Some(newest)) if version > newest => Err(Rejection::Unpublished { version, newest }),
-            _ => Ok(()),
+/// A version that has left the shelf needs no check: its batches have been trained, so the group is a late copy, or no batch
+/// asks for it.
+fn check_policy(group: &RolloutGroup, shelf: &Shelf) -> Result<(), Rejection> {
+    let (version, got) = (group.version, group.policy);
+    match (publisher::find(shelf, version), shelf.last().map(|policy| policy.version())) {
+        (Some(policy), _) if policy.digest() != got => {
+            Err(Rejection::Policy { version, got, expected: policy.digest() })
         }
+        (None, Some(newest)) if version > newest => Err(Rejection::Unpublished { version, newest }),
+        _ => Ok(()),
     }
 }
