@@ -78,7 +78,8 @@ impl Ingest {
         Self { learner, tree, space, limits, pacing, group_bytes, shelf, batcher, log }
     }
 
-    /// Takes one group from the wire and says what became of it.
+    /// Takes one group from the wire and says what became of it. A learner that has just started answers once it has
+    /// published its first version.
     ///
     /// # Errors
     /// [`Stopped`] if the role is ending; a wrong group is an acknowledgement that says so, not an error.
@@ -86,6 +87,7 @@ impl Ingest {
         let (group, version) = (message.id, message.version);
         let (origin, bytes) = (group::origin(&message), group::encoded_bytes(&message));
         let mut ack = v1::GroupAck { group, ..v1::GroupAck::default() };
+        self.shelf.clone().wait_for(|shelf| !shelf.is_empty()).await.map_err(|_| Stopped)?;
         match self.check(message, bytes) {
             Ok(group) => {
                 let Admitted { result, window } = self.batcher.admit(Arrival { group, origin, bytes }).await?;

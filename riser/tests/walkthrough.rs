@@ -164,3 +164,27 @@ fn interrupted_runs_end_with_the_same_bits_whatever_the_number_of_workers() {
     interrupted_at(folder.path(), &three, "3 ");
     assert_eq!(json(folder.path(), &three)["digest"], one["digest"]);
 }
+
+#[test]
+fn a_run_with_bf16_weights_gives_the_same_bits_with_any_number_of_workers_and_says_how_far_sampler_and_learner_are_apart()
+ {
+    let folder = prepared();
+    json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+    let train = |dtype: &str, workers: u32| {
+        let (dtype, workers) = (format!("train.served_dtype={dtype}"), format!("train.workers={workers}"));
+        let out = format!("{dtype}-{workers}");
+        let set = ["train", "-c", "run.toml", "--set", &dtype, "--set", &workers, "--out", &out];
+        let digest = json(folder.path(), &set)["digest"].clone();
+        let metrics = std::fs::read_to_string(folder.path().join(&out).join("metrics.jsonl")).unwrap();
+        let mismatch = metrics.lines().filter_map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            line["mismatch_max"].as_f64()
+        });
+        (digest, mismatch.fold(0.0, f64::max))
+    };
+    let (digest, mismatch) = train("bf16", 1);
+    assert_eq!(train("bf16", 3), (digest.clone(), mismatch));
+    let (plain, rounding_of_f32) = train("f32", 1);
+    assert_ne!(digest, plain);
+    assert!(mismatch > 10.0 * rounding_of_f32 && mismatch < 0.5, "{mismatch} against {rounding_of_f32}");
+}

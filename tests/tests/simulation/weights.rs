@@ -7,7 +7,7 @@ use crate::{
     scenario::{self, Scenario},
 };
 use riser_core::{
-    delta::offer::PolicyOffer,
+    delta::{Packing, encode, offer::PolicyOffer},
     digest::Digest,
     group::RolloutGroup,
     ids::PolicyVersion,
@@ -17,14 +17,23 @@ use riser_core::{
     snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype},
 };
 use riser_learner::Trainer;
-use riser_proto::egress::EgressLedger;
+use riser_proto::{
+    egress::EgressLedger,
+    policy, transport,
+    v1::{self, policy_relay_server::PolicyRelay},
+};
 use riser_rollout_worker::{
     Sampler, SamplerError, WorkerError,
     relay::{self, RelaySettings},
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
 use tokio::sync::watch;
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
 
 fn samplers() -> Arc<dyn riser_rollout_worker::SamplerFactory> {
     Arc::new(scenario::hash_samplers)
@@ -131,6 +140,53 @@ async fn a_parent_that_falls_silent_is_given_up_for_the_learner() {
     let _worker = tree.worker(0, Some(&place.connect), samplers());
     assert_eq!((&mut tree.learner).await.unwrap(), scenario.oracle());
     assert_eq!((ledger.read().opened, tree.egress().opened), (1, 1));
+}
+
+/// Says what it was told to say, then nothing.
+struct Scripted(Vec<v1::PolicyChunk>);
+
+#[tonic::async_trait]
+impl PolicyRelay for Scripted {
+    type SubscribePolicyStream = Pin<Box<dyn Stream<Item = Result<v1::PolicyChunk, Status>> + Send>>;
+
+    async fn subscribe_policy(
+        &self,
+        _: Request<v1::SubscribePolicyRequest>,
+    ) -> Result<Response<Self::SubscribePolicyStream>, Status> {
+        let script = tokio_stream::iter(self.0.clone()).map(Ok);
+        Ok(Response::new(Box::pin(script.chain(tokio_stream::pending()))))
+    }
+}
+
+/// The parent sends the first policy, then a delta from one that nobody has, or one that was damaged on its way.
+#[tokio::test(start_paused = true)]
+async fn a_worker_refuses_a_delta_that_is_wrong_and_asks_the_learner_for_everything_whole() {
+    let scenario = Scenario::new(0, 1);
+    let first = HashTrainer::new().snapshot(PolicyVersion(0)).unwrap();
+    let state = |version: u64, byte: u8| {
+        let state = SnapshotTensor::new("state", vec![4, 8], TensorDtype::F32, vec![byte; 128].into()).unwrap();
+        let tensors = vec![state, first.tensors()[0].clone()];
+        PolicySnapshot::new(PolicyVersion(version), tensors).unwrap()
+    };
+    let foreign = encode(&state(0, 1), &state(1, 2), Packing::Never).unwrap();
+    let foreign: Vec<_> = policy::delta_chunks(&foreign, PolicyVersion(0)).collect();
+    let damaged = encode(&first, &state(1, 2), Packing::Never).unwrap();
+    let mut damaged: Vec<_> = policy::delta_chunks(&damaged, PolicyVersion(0)).collect();
+    let Some(v1::policy_chunk::Part::Data(data)) = &damaged[1].part else { panic!("data follows the manifest") };
+    let mut bytes = data.to_vec();
+    bytes[150] ^= 1;
+    damaged[1].part = Some(v1::policy_chunk::Part::Data(bytes.into()));
+    for delta in [foreign, damaged] {
+        let mut tree = Tree::plant(&scenario);
+        let place = network::place();
+        let script = policy::chunks(&first, PolicyVersion(0)).chain(delta).collect();
+        let service = transport::relay_server(Scripted(script));
+        tokio::spawn(transport::server().add_service(service).serve_with_incoming(place.incoming));
+        let _worker = tree.worker(0, Some(&place.connect), samplers());
+        assert_eq!((&mut tree.learner).await.unwrap(), scenario.oracle());
+        let sent = tree.egress();
+        assert_eq!((sent.opened, sent.total.anchors), (1, 1), "whole once, although the first policy was in hand");
+    }
 }
 
 /// A parent whose policies are not those of the learner: they are whole and their digests are right, so only the learner can
