@@ -10,7 +10,7 @@ use riser_core::{
     ids::{GroupId, Incarnation, PolicyVersion},
     logprob_space::LogprobSpace,
     prefix_tree::PrefixTree,
-    run_event::{ArrivalFate, ArrivalRecord, Origin, RunEvent},
+    run_event::{ArrivalFate, ArrivalRecord, RunEvent},
 };
 use riser_proto::{WireError, group, v1};
 use std::sync::Arc;
