@@ -227,7 +227,7 @@ impl CoordinatorActor {
         }
     }
 
-    async fn tell(&self, event: RunEvent) {
+    async fn tell(&mut self, event: RunEvent) {
         // Nobody has to keep a log.
         let _ = self.log.send(event).await;
     }

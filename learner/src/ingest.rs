@@ -13,7 +13,7 @@ use riser_core::{
     logprob_space::LogprobSpace,
     pacing::Pacing,
     prefix_tree::PrefixTree,
-    run_event::{ArrivalFate, ArrivalRecord, Origin, RunEvent},
+    run_event::{ArrivalFate, ArrivalRecord, RunEvent},
 };
 use riser_proto::{WireError, group, v1};
 use std::sync::Arc;

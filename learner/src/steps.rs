@@ -287,7 +287,7 @@ impl Steps {
         Ok(())
     }
 
-    async fn note(&self, event: RunEvent) {
+    async fn note(&mut self, event: RunEvent) {
         // Nobody has to keep a log.
         let _ = self.log.send(event).await;
     }

@@ -179,7 +179,7 @@ impl RunDatabase {
     /// # Errors
     /// [`RunDatabaseError`].
     pub fn new_incarnation(&mut self, role: Role) -> Result<Incarnation, RunDatabaseError> {
-        let mut reserve = || {
+        let reserve = || {
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             let number: u32 = self.connection.query_row(
                 "INSERT INTO incarnations (role, incarnation)
@@ -343,7 +343,8 @@ impl Rows<'_> {
     ) -> rusqlite::Result<()> {
         let sql = format!("INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)");
         for (name, value) in values {
-            self.insert(&sql, params![self.id(), self.at, learner.0, int(version), name, value])?;
+            let row = params![self.id(), self.at, learner.0, int(version), name, value];
+            self.insert(&sql, row)?;
         }
         Ok(())
     }

@@ -93,6 +93,10 @@ fn every_command_does_its_part_on_a_generated_catalog() {
         assert!(at("sft").join(file).exists() && at("rl").join(file).exists(), "{file} is missing");
     }
 
+    let audit = json(folder.path(), &["audit", "rl"]);
+    assert_eq!((&audit["clean"], &audit["version"]), (&true.into(), &6.into()));
+    assert_eq!(audit["account"]["trained"], 36);
+
     let evaluated = json(folder.path(), &["evaluate", "rl", "--against", "sft", "-c", "run.toml"]);
     assert_eq!(evaluated["summary"]["rows"], 30);
     assert_eq!(evaluated["summary"]["invalid_items"], 0);
@@ -163,6 +167,39 @@ fn interrupted_runs_end_with_the_same_bits_whatever_the_number_of_workers() {
     let three = [&train[..], &["train.workers=3", "--out", "three"]].concat();
     interrupted_at(folder.path(), &three, "3 ");
     assert_eq!(json(folder.path(), &three)["digest"], one["digest"]);
+    for run in ["one", "three"] {
+        let audit = json(folder.path(), &["audit", run]);
+        assert_eq!((&audit["clean"], &audit["version"]), (&true.into(), &40.into()), "{audit}");
+    }
+
+    let bounded = ["train.schedule=\"bounded\"", "--set", "train.max_staleness=2", "--out", "bounded"];
+    let bounded = [&train[..], &bounded].concat();
+    interrupted_at(folder.path(), &bounded, "3 ");
+    json(folder.path(), &bounded);
+    let audit = json(folder.path(), &["audit", "bounded"]);
+    assert_eq!((&audit["clean"], &audit["account"]["trained"]), (&true.into(), &240.into()), "{audit}");
+}
+
+#[test]
+fn a_log_that_was_tampered_with_ends_the_audit_with_status_1_and_names_the_event() {
+    let folder = prepared();
+    json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+    let (status, _, stderr) = riser(folder.path(), &["audit", "sft"]);
+    assert_eq!(status, 2, "{stderr}");
+    assert!(stderr.starts_with("error: sft has no event log"), "{stderr}");
+    json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]);
+    let connection = rusqlite::Connection::open(folder.path().join("rl/run.db")).unwrap();
+    let event: i64 = connection.query_row("SELECT id FROM batches WHERE group_id = 35", [], |row| row.get(0)).unwrap();
+    connection.execute("UPDATE batches SET group_id = 0 WHERE group_id = 35", []).unwrap();
+    drop(connection);
+    let (status, stdout, stderr) = riser(folder.path(), &["audit", "rl"]);
+    assert_eq!(status, 1);
+    let line = format!(
+        "a group is trained on at most once: event {event} (batches): group 0 was trained on into version 6, and before \
+         that into version 1"
+    );
+    assert!(stdout.lines().any(|text| text == line), "{stdout}");
+    assert!(stderr.starts_with("error: rl breaks its invariants"), "{stderr}");
 }
 
 #[test]

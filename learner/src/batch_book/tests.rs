@@ -107,7 +107,7 @@ proptest! {
         let mut trained = vec![];
         for id in arrivals {
             let batch = id / 3;
-            let _ = book.admit(group(id, batch.saturating_sub(lag.into(), BYTES)));
+            let _ = book.admit(group(id, batch.saturating_sub(lag.into())), BYTES);
             prop_assert!(book.num_groups() as u64 <= 3 * (u64::from(lag) + 1));
             while let Some(batch) = book.take_batch() {
                 trained.extend(batch.iter().map(|group| group.id.0));

@@ -245,16 +245,17 @@ async fn a_stream_without_room_is_held_up_while_the_learner_trains_and_told_to_s
     // Batch 0 is let in whole because the learner waits for it; of batch 1 there is room for two groups.
     assert!(windows[..2].iter().all(|window| (1..=2).contains(window)), "{windows:?}");
     assert_eq!(windows[11], 1, "{windows:?}");
-    let third = acks.message();
-    tokio::pin!(third);
-    let held_up = tokio::select! {
-        biased;
-        _ = &mut third => false,
-        other = client.submit_groups(tokio_stream::empty()) => other.is_ok(),
-    };
-    assert!(held_up, "the third group waits, another stream does not");
-    go.send(()).unwrap();
-    assert_eq!(third.await.unwrap().unwrap().admission(), v1::Admission::Accepted);
+    {
+        let mut third = std::pin::pin!(acks.message());
+        let held_up = tokio::select! {
+            biased;
+            _ = &mut third => false,
+            other = client.submit_groups(tokio_stream::empty()) => other.is_ok(),
+        };
+        assert!(held_up, "the third group waits, another stream does not");
+        go.send(()).unwrap();
+        assert_eq!(third.await.unwrap().unwrap().admission(), v1::Admission::Accepted);
+    }
     go.send(()).unwrap();
     drop(sender);
     while acks.message().await.unwrap().is_some() {}
