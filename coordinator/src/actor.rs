@@ -9,6 +9,7 @@
 use crate::{
     Counts,
     prompts::{PromptError, PromptSource, Prompts},
+    registration::{Registration, RegistrationError},
     schedule::{AskId, Effect, Event, Grant, Schedule, ScheduleConfig, ScheduleError},
 };
 use riser_core::{
@@ -16,10 +17,13 @@ use riser_core::{
     lease::{Lease, LeaseEpoch, LeaseId},
     random::Seed,
 };
-use riser_proto::lease::{LeaseOutcome, LeaseReply};
+use riser_proto::{
+    join::LearnerPlace,
+    lease::{LeaseOutcome, LeaseReply},
+};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,6 +38,7 @@ enum Command {
     Renew { lease: LeaseId, epoch: LeaseEpoch, reply: oneshot::Sender<Result<(), ScheduleError>> },
     End { lease: LeaseId, epoch: LeaseEpoch, outcome: LeaseOutcome, reply: oneshot::Sender<Result<(), ScheduleError>> },
     Advance { version: PolicyVersion, reply: oneshot::Sender<Result<(), ScheduleError>> },
+    Register { place: LearnerPlace, version: PolicyVersion, reply: oneshot::Sender<Result<(), RegistrationError>> },
 }
 
 /// Why the coordinator ended.
@@ -56,6 +61,8 @@ pub struct Stopped;
 #[derive(Debug, Clone)]
 pub struct CoordinatorHandle {
     commands: mpsc::Sender<Command>,
+    learner: watch::Receiver<Option<LearnerPlace>>,
+    over: CancellationToken,
 }
 
 impl CoordinatorHandle {
@@ -96,6 +103,28 @@ impl CoordinatorHandle {
         self.send(|reply| Command::Advance { version, reply }).await
     }
 
+    /// Takes up a learner, or a sign of life of the one that is known.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`RegistrationError`] inside.
+    pub async fn register(
+        &self,
+        place: LearnerPlace,
+        version: PolicyVersion,
+    ) -> Result<Result<(), RegistrationError>, Stopped> {
+        self.send(|reply| Command::Register { place, version, reply }).await
+    }
+
+    /// The learner that has registered, as a watch.
+    pub fn learner(&self) -> watch::Receiver<Option<LearnerPlace>> {
+        self.learner.clone()
+    }
+
+    /// Cancelled once every batch has been trained.
+    pub fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
     async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Stopped)?;
@@ -111,12 +140,16 @@ pub struct CoordinatorActor {
     commands: mpsc::Receiver<Command>,
     asks: HashMap<AskId, oneshot::Sender<Result<LeaseReply, ScheduleError>>>,
     next_ask: u64,
+    learner: watch::Sender<Option<LearnerPlace>>,
+    over: CancellationToken,
 }
 
 impl CoordinatorActor {
     /// An actor and the way to it.
     pub fn new(config: ScheduleConfig, seed: Seed, prompts: Box<dyn PromptSource>) -> (Self, CoordinatorHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
+        let (learner, registered) = watch::channel(None);
+        let over = CancellationToken::new();
         let actor = Self {
             schedule: Schedule::new(config),
             lease_timeout: config.lease_timeout,
@@ -124,8 +157,10 @@ impl CoordinatorActor {
             commands,
             asks: HashMap::new(),
             next_ask: 0,
+            learner,
+            over: over.clone(),
         };
-        (actor, CoordinatorHandle { commands: sender })
+        (actor, CoordinatorHandle { commands: sender, learner: registered, over })
     }
 
     /// Serves commands until `shutdown`.
@@ -175,12 +210,45 @@ impl CoordinatorActor {
                 let result = self.apply(Event::Advance { version }, now)?;
                 let _ = reply.send(result);
             }
+            Some(Command::Register { place, version, reply }) => {
+                let result = self.register(place, version, now)?;
+                let _ = reply.send(result);
+            }
             None => {
                 // A tick is never refused.
                 let _ = self.apply(Event::Tick, now)?;
             }
         }
+        if self.schedule.is_done() {
+            self.over.cancel();
+        }
         Ok(())
+    }
+
+    fn register(
+        &mut self,
+        place: LearnerPlace,
+        version: PolicyVersion,
+        now: Duration,
+    ) -> Result<Result<(), RegistrationError>, CoordinatorError> {
+        let event = match Registration::judge(self.learner.borrow().as_ref(), &place) {
+            Err(error) => return Ok(Err(error)),
+            Ok(Registration::New) => Some(Event::Register { version }),
+            // Signs of life may overtake each other.
+            Ok(Registration::Known) => (version > self.schedule.version()).then_some(Event::Advance { version }),
+        };
+        if let Some(event) = event {
+            if let Err(error) = self.apply(event, now)? {
+                return Ok(Err(error.into()));
+            }
+            if matches!(event, Event::Register { .. }) {
+                let LearnerPlace { address, incarnation } = &place;
+                tracing::info!(%address, incarnation, version = version.0, "learner registered");
+            }
+        }
+        // Leases are fenced by now, so whoever hears of the new learner works for it.
+        self.learner.send_if_modified(|known| known.replace(place.clone()).is_none_or(|before| before != place));
+        Ok(Ok(()))
     }
 
     /// Applies one event and carries out its effects; a grant that nobody listens to any more is given back at once.

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// Leases by how they ended. Every lease that was granted is counted exactly once on the right:
 ///
 /// ```text
-/// granted = completed + released + expired + overtaken + in flight
+/// granted = completed + released + expired + overtaken + fenced + in flight
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
@@ -19,6 +19,8 @@ pub struct Counts {
     pub expired: u64,
     /// Still out when its batch was trained on: the learner had the groups before a holder said so. Harmless and common.
     pub overtaken: u64,
+    /// Out when a learner was started in place of another.
+    pub fenced: u64,
     /// Messages about a lease that was no longer the sender's. Not a lease, hence not in the sum.
     pub refused: u64,
 }

@@ -61,8 +61,12 @@ pub struct Schedule {
     pending: BTreeSet<LeaseId>,
     in_flight: BTreeMap<LeaseId, InFlight>,
     delivered: BTreeSet<LeaseId>,
-    /// Times each open lease has been handed out.
+    /// Times each open lease has been handed out, counted from `fence`.
     epochs: BTreeMap<LeaseId, LeaseEpoch>,
+    /// Epochs up to here belong to holders from before the learner was started.
+    fence: LeaseEpoch,
+    /// Largest epoch of any lease.
+    highest: LeaseEpoch,
     waiting: VecDeque<Waiting>,
     counts: Counts,
 }
@@ -95,6 +99,8 @@ impl Schedule {
             in_flight: BTreeMap::new(),
             delivered: BTreeSet::new(),
             epochs: BTreeMap::new(),
+            fence: LeaseEpoch(0),
+            highest: LeaseEpoch(0),
             waiting: VecDeque::new(),
             counts: Counts::default(),
         };
@@ -166,6 +172,7 @@ impl Schedule {
                 self.counts.released += 1;
             }
             Event::Advance { version } => self.advance(version)?,
+            Event::Register { version } => self.register(version)?,
             Event::Tick => {}
         }
         Ok(())
@@ -199,6 +206,21 @@ impl Schedule {
         self.counts.overtaken += self.in_flight.len() as u64;
         self.in_flight = still_out;
         self.next_batch = self.next_batch.max(version.0);
+        self.open_batches();
+        Ok(())
+    }
+
+    fn register(&mut self, version: PolicyVersion) -> Result<(), ScheduleError> {
+        if version.0 > self.config.total_batches {
+            return Err(ScheduleError::BeyondEnd { got: version, last: self.config.total_batches });
+        }
+        self.counts.fenced += self.in_flight.len() as u64;
+        self.fence = self.highest;
+        self.in_flight.clear();
+        self.pending.clear();
+        self.delivered.clear();
+        self.epochs.clear();
+        (self.version, self.next_batch) = (version, version.0);
         self.open_batches();
         Ok(())
     }
@@ -248,9 +270,10 @@ impl Schedule {
     }
 
     fn grant(&mut self, lease: LeaseId, worker: WorkerId, now: Duration) -> Grant {
-        let epoch = self.epochs.entry(lease).or_insert(LeaseEpoch(0));
+        let epoch = self.epochs.entry(lease).or_insert(self.fence);
         epoch.0 += 1;
         let epoch = *epoch;
+        self.highest = self.highest.max(epoch);
         let end = now + self.config.lease_lifetime;
         let deadline = (now + self.config.lease_timeout).min(end);
         self.in_flight.insert(lease, InFlight { epoch, worker, deadline, end });

@@ -1,5 +1,6 @@
 //! What the learner needs to know about the run.
 
+use crate::presence::Presence;
 use riser_core::{
     digest::Digest, group::GroupLimits, ids::PolicyVersion, lockstep::Lockstep, logprob_space::LogprobSpace,
     snapshot::PolicySnapshot,
@@ -38,6 +39,8 @@ pub struct LearnerConfig {
     pub subscriber_timeout: Duration,
     /// Patience with the coordinator.
     pub patience: Patience,
+    /// How it appears to the rest of the cluster.
+    pub presence: Presence,
 }
 
 /// Where and how often to keep checkpoints.
@@ -69,6 +72,7 @@ impl LearnerConfig {
             heartbeat: Duration::from_secs(10),
             subscriber_timeout: Duration::from_secs(60),
             patience: Patience::default(),
+            presence: Presence::default(),
         }
     }
 }

@@ -49,13 +49,16 @@ impl Ingest {
         Self { tree, space, limits, batcher }
     }
 
-    /// Takes one group from the wire and says what became of it.
+    /// Takes one group from the wire and says what became of it; and whether no honest worker would have sent it, which is
+    /// not so for a group that the schedule has overtaken.
     ///
     /// # Errors
     /// [`Stopped`] if the role is ending; a wrong group is an acknowledgement that says so, not an error.
-    pub async fn take(&self, message: v1::RolloutGroup) -> Result<v1::GroupAck, Stopped> {
+    pub async fn take(&self, message: v1::RolloutGroup) -> Result<(v1::GroupAck, bool), Stopped> {
         let group = message.id;
-        let (admission, reason) = match self.check(message) {
+        let checked = self.check(message);
+        let is_offence = checked.is_err();
+        let (admission, reason) = match checked {
             Ok(group) => match self.batcher.admit(group).await? {
                 Ok(Admission::Accepted) => (v1::Admission::Accepted, String::new()),
                 Ok(Admission::Duplicate) => (v1::Admission::Duplicate, String::new()),
@@ -67,7 +70,7 @@ impl Ingest {
             v1::Admission::Rejected => tracing::warn!(group, reason, "group rejected"),
             _ => tracing::debug!(group, ?admission, "group arrived"),
         }
-        Ok(v1::GroupAck { group, admission: admission.into(), reason })
+        Ok((v1::GroupAck { group, admission: admission.into(), reason }, is_offence))
     }
 
     fn check(&self, message: v1::RolloutGroup) -> Result<RolloutGroup, Rejection> {

@@ -9,10 +9,12 @@
 pub mod batch_book;
 pub mod batcher;
 pub mod checkpoint;
+pub mod conduct;
 pub mod config;
 pub mod event;
 pub mod ingest;
 mod notifier;
+pub mod presence;
 pub mod publisher;
 mod role;
 pub mod service;
@@ -22,6 +24,7 @@ pub mod trainer;
 
 pub use config::LearnerConfig;
 pub use event::{Event, Outcome};
+pub use notifier::announce;
 pub use role::{LearnerError, run};
 pub use snapshot_file::SnapshotFileError;
 pub use trainer::{Metrics, Trainer};

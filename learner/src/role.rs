@@ -4,6 +4,7 @@ use crate::{
     Event, LearnerConfig, Outcome, Trainer,
     batch_book::BatchBook,
     batcher::Batcher,
+    conduct::Conduct,
     ingest::Ingest,
     notifier,
     publisher::{Publisher, SubscriptionSettings},
@@ -11,7 +12,11 @@ use crate::{
     steps::{StepError, Steps},
 };
 use riser_core::prefix_tree::PrefixTree;
-use riser_proto::transport;
+use riser_proto::{
+    health,
+    transport::{self, Channel},
+    v1::learner_server::LearnerServer,
+};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -19,7 +24,7 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, server::Connected};
+use tonic::transport::server::Connected;
 
 /// How long connections and the last report to the coordinator may take after the last step.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -49,7 +54,7 @@ pub async fn run<I, IO, IE>(
     config: LearnerConfig,
     trainer: Box<dyn Trainer>,
     tree: Arc<PrefixTree>,
-    coordinator: Channel,
+    coordinator: impl Into<Channel>,
     incoming: I,
     events: mpsc::Sender<Event>,
     shutdown: CancellationToken,
@@ -61,29 +66,39 @@ where
 {
     // Two stages: `winding_down` ends training, `stop` ends everything that serves it.
     let winding_down = shutdown.child_token();
-    let stop = CancellationToken::new();
+    let (stop, coordinator) = (CancellationToken::new(), coordinator.into());
     let (batcher, batches) = Batcher::new(BatchBook::new(config.lockstep, config.total_batches, config.start_version));
     let (publisher, shelf) = Publisher::new(config.lockstep);
     let ingest = Ingest::new(tree.clone(), config.space, config.limits, batches.clone());
     let settings = SubscriptionSettings { heartbeat: config.heartbeat, subscriber_timeout: config.subscriber_timeout };
-    let service = LearnerService::new(ingest, shelf.clone(), settings, config.max_subscribers, stop.clone());
+    let service = LearnerService::new(ingest, shelf.clone(), settings, config.max_subscribers, stop.clone())
+        .with_presence(config.presence.incarnation(config.start_version), Conduct::new(config.presence.max_rejections));
+    let (health, probes) = health::health::<LearnerServer<LearnerService>>().await;
+    let (presence, give_up) = (config.presence.clone(), CancellationToken::new());
+    let registers = presence.registration.is_some();
 
     // Boxed, like the server and the step loop below: as parts of this future they would make it tens of kilobytes.
-    let notify = Box::pin(notifier::run(shelf, coordinator, config.patience));
-    let serve = transport::server()
-        .add_service(transport::learner_server(service))
+    let notify = Box::pin(notifier::run(shelf, coordinator, config.patience, presence.registration, health));
+    let mut serve = presence.access.server().map_err(LearnerError::Server)?;
+    let serve = serve
+        .add_service(presence.access.guard(transport::learner_server(service)))
+        .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let serve = Box::pin(serve);
     let steps = Steps::new(config, tree.digest(), trainer, publisher, batches, events);
 
     let steps = async {
         let outcome = Box::pin(steps.run(winding_down.clone())).await;
+        // A coordinator in another process must hear of the end of the run, if it has to be waited for.
+        if !registers || !outcome.as_ref().is_ok_and(|outcome| outcome.finished) {
+            give_up.cancel();
+        }
         stop.cancel();
         outcome
     };
     let (outcome, notified, served, ()) = tokio::join!(
         steps,
-        winds_down(drained(notify, &stop), &winding_down),
+        winds_down(drained(notify, &give_up), &winding_down),
         winds_down(drained(serve, &stop), &winding_down),
         batcher.run(stop.clone()),
     );

@@ -1,11 +1,16 @@
 //! The gRPC face of the learner.
 
 use crate::{
+    conduct::Conduct,
     ingest::Ingest,
     publisher::{self, Shelf, SubscriptionSettings},
 };
 use riser_core::ids::PolicyVersion;
-use riser_proto::v1::{self, learner_server::Learner};
+use riser_proto::{
+    access::Caller,
+    incarnation::Incarnation,
+    v1::{self, learner_server::Learner},
+};
 use std::{pin::Pin, sync::Arc};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -23,6 +28,8 @@ pub struct LearnerService {
     settings: SubscriptionSettings,
     subscribers: Arc<Semaphore>,
     stop: CancellationToken,
+    incarnation: Incarnation,
+    conduct: Arc<Conduct>,
 }
 
 impl LearnerService {
@@ -34,7 +41,15 @@ impl LearnerService {
         max_subscribers: usize,
         stop: CancellationToken,
     ) -> Self {
-        Self { ingest, shelf, settings, subscribers: Arc::new(Semaphore::new(max_subscribers)), stop }
+        let subscribers = Arc::new(Semaphore::new(max_subscribers));
+        let (incarnation, conduct) = (Incarnation::default(), Arc::default());
+        Self { ingest, shelf, settings, subscribers, stop, incarnation, conduct }
+    }
+
+    /// The same face of a certain life of the learner, which refuses workers by their `conduct`.
+    #[must_use]
+    pub fn with_presence(self, incarnation: Incarnation, conduct: Conduct) -> Self {
+        Self { incarnation, conduct: Arc::new(conduct), ..self }
     }
 }
 
@@ -50,12 +65,22 @@ impl Learner for LearnerService {
         &self,
         request: Request<Streaming<v1::RolloutGroup>>,
     ) -> Result<Response<Self::SubmitGroupsStream>, Status> {
-        let ingest = self.ingest.clone();
+        let caller = Caller::of(&request);
+        self.conduct.check(caller)?;
+        let (ingest, conduct) = (self.ingest.clone(), self.conduct.clone());
         let acks = request.into_inner().then(move |group| {
-            let ingest = ingest.clone();
-            async move { ingest.take(group?).await.map_err(|stopped| Status::unavailable(stopped.to_string())) }
+            let (ingest, conduct) = (ingest.clone(), conduct.clone());
+            async move {
+                let group = group.inspect_err(|status| conduct.broke_off(caller, status))?;
+                let taken = ingest.take(group).await.map_err(|stopped| Status::unavailable(stopped.to_string()));
+                let (ack, is_offence) = taken?;
+                if is_offence {
+                    conduct.offended(caller, &ack.reason)?;
+                }
+                Ok(ack)
+            }
         });
-        Ok(Response::new(Box::pin(acks)))
+        Ok(Response::new(Box::pin(until_error(acks))))
     }
 
     type SubscribePolicyStream = Messages<v1::PolicyChunk>;
@@ -64,7 +89,9 @@ impl Learner for LearnerService {
         &self,
         request: Request<v1::SubscribePolicyRequest>,
     ) -> Result<Response<Self::SubscribePolicyStream>, Status> {
-        let after = request.into_inner().after.map(PolicyVersion);
+        self.conduct.check(Caller::of(&request))?;
+        let v1::SubscribePolicyRequest { after, incarnation } = request.into_inner();
+        let after = self.incarnation.held(after.map(PolicyVersion), incarnation);
         let place = self
             .subscribers
             .clone()
@@ -76,6 +103,14 @@ impl Learner for LearnerService {
             feed.await;
             drop(place);
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let mut response = Response::new(Box::pin(ReceiverStream::new(receiver)) as Self::SubscribePolicyStream);
+        self.incarnation.announce(response.metadata_mut());
+        Ok(response)
     }
+}
+
+/// The stream up to and including its first error; whoever sent nonsense is not listened to any further.
+fn until_error<T>(stream: impl Stream<Item = Result<T, Status>>) -> impl Stream<Item = Result<T, Status>> {
+    let mut has_failed = false;
+    stream.take_while(move |item| !std::mem::replace(&mut has_failed, item.is_err()))
 }

@@ -1,15 +1,20 @@
 //! The wire, and nothing else: what the three roles say to each other.
 //!
 //! [`v1`] is generated from `proto/riser/v1/*.proto`. Around it: conversions to core types that believe nothing
-//! ([`group`], [`lease`], [`policy`], [`catalog`]), the settings of both ends of a connection ([`transport`]), and how a
-//! call is bounded and repeated ([`call`]). The crate refuses to know what a role does with a message.
+//! ([`group`], [`lease`], [`policy`], [`catalog`], [`join`]), the settings of both ends of a connection ([`transport`]), who
+//! may come in ([`access`]) and what is shown at the door ([`channel`]), and how a call is bounded and repeated ([`call`]). The crate refuses to know what a role does with a message.
 //!
 //! Start reading at `proto/riser/v1/coordinator.proto`.
 
+pub mod access;
 pub mod call;
 pub mod catalog;
+pub mod channel;
 pub mod error;
 pub mod group;
+pub mod health;
+pub mod incarnation;
+pub mod join;
 pub mod lease;
 pub mod policy;
 pub mod transport;

@@ -10,6 +10,7 @@ use riser::cluster::{self, ClusterConfig, Parts};
 use riser::ranking::{self, Search};
 use riser::roles::{PolicySamplers, PolicyTrainer, RlPrompts, Watch};
 use riser::settings;
+use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::config::{EvaluationSplit, RunConfig};
 use riser_core::data_folder::DataFolder;
 use riser_core::digest::Digest;
@@ -17,7 +18,7 @@ use riser_core::ids::{PolicyVersion, WorkerId};
 use riser_core::lockstep::Lockstep;
 use riser_learner::checkpoint::{self, Checkpoint};
 use riser_learner::config::CheckpointConfig;
-use riser_learner::{Event, LearnerConfig};
+use riser_learner::{Event, LearnerConfig, Outcome};
 use riser_policy::Device;
 use riser_policy::parameters::Parameters;
 use riser_rollout_worker::WorkerConfig;
@@ -77,6 +78,20 @@ pub(crate) fn run(
     run: &RunFolder,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Finished>> {
+    run_with(config, data, reference, run, stop, |settings, parts, stop| async move {
+        Ok(cluster::run(settings, parts, stop).await?)
+    })
+}
+
+/// Runs the stage, or the rest of it, on a cluster that `execute` makes of its settings and parts; see [`run`].
+pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
+    config: &RunConfig,
+    data: &Arc<DataFolder>,
+    reference: &Parameters,
+    run: &RunFolder,
+    stop: &CancellationToken,
+    execute: impl FnOnce(ClusterConfig, Parts, CancellationToken) -> F,
+) -> anyhow::Result<Option<Finished>> {
     let checkpoint = match checkpoint::latest(&run.checkpoints())? {
         Some(folder) => Some(checkpoint::open(&folder)?),
         None => None,
@@ -102,9 +117,9 @@ pub(crate) fn run(
             }
             Ok(())
         };
-        let (outcome, observed) = tokio::join!(cluster::run(cluster, parts, stop.clone()), observe);
+        let (outcome, observed) = tokio::join!(execute(cluster, parts, stop.clone()), observe);
         observed?;
-        anyhow::Ok(outcome?)
+        outcome
     })?;
     observer.progress.finish();
     if !outcome.finished {
@@ -126,15 +141,42 @@ fn finished(config: &RunConfig, run: &RunFolder, checkpoint: Option<&Checkpoint>
     }
 }
 
+fn groups(count: usize) -> anyhow::Result<NonZeroU32> {
+    u32::try_from(count).ok().and_then(NonZeroU32::new).context("too many groups")
+}
+
+fn lockstep(config: &RunConfig) -> anyhow::Result<Lockstep> {
+    let lag = u32::try_from(config.train.lag)?;
+    Ok(Lockstep { groups_per_batch: groups(config.train.groups_per_batch)?, lag })
+}
+
+/// The schedule of a coordinator in a process of its own, which hears from the learner where the run stands.
+pub(crate) fn schedule(config: &RunConfig) -> anyhow::Result<ScheduleConfig> {
+    Ok(ScheduleConfig {
+        lockstep: lockstep(config)?,
+        groups_per_lease: groups(config.train.groups_per_lease)?,
+        total_batches: config.train.steps,
+        start_version: PolicyVersion(0),
+        lease_timeout: Duration::from_secs(config.cluster.lease_timeout),
+        lease_lifetime: Duration::from_secs(config.cluster.lease_lifetime),
+        max_waiting: config.cluster.max_workers.saturating_mul(2),
+    })
+}
+
+/// The prompts of the stage.
+pub(crate) fn prompts(config: &RunConfig, data: &Arc<DataFolder>) -> anyhow::Result<RlPrompts> {
+    RlPrompts::new(data.clone(), config.model.max_prompt_tokens)
+        .ok_or_else(|| Usage(format!("the data in {} has no prompts", data.path().display())))
+        .hint(|| "prepare it again with rows for `--prompts`".to_owned())
+}
+
 fn cluster_config(
     config: &RunConfig,
     run: &RunFolder,
     checkpoint: Option<&Checkpoint>,
 ) -> anyhow::Result<ClusterConfig> {
     let train = &config.train;
-    let groups = |count: usize| u32::try_from(count).ok().and_then(NonZeroU32::new).context("too many groups");
-    let lockstep = Lockstep { groups_per_batch: groups(train.groups_per_batch)?, lag: u32::try_from(train.lag)? };
-    let mut learner = LearnerConfig::new(lockstep, config.objective.space, train.steps);
+    let mut learner = LearnerConfig::new(lockstep(config)?, config.objective.space, train.steps);
     if let Some(Checkpoint { manifest, retained, .. }) = checkpoint {
         learner.start_version = manifest.version;
         learner.start_digest = Some(manifest.policy);
@@ -177,11 +219,8 @@ fn parts(
         }
         None => PolicyTrainer::start(reference, data.clone(), reinforce, watch)?,
     };
-    let prompts = RlPrompts::new(data.clone(), config.model.max_prompt_tokens)
-        .ok_or_else(|| Usage(format!("the data in {} has no prompts", data.path().display())))
-        .hint(|| "prepare it again with rows for `--prompts`".to_owned())?;
     Ok(Parts {
-        prompts: Box::new(prompts),
+        prompts: Box::new(prompts(config, data)?),
         tree: Arc::new(data.tree().clone()),
         trainer: Box::new(trainer),
         samplers: Arc::new(PolicySamplers {

@@ -16,6 +16,7 @@ use crate::{
     submission,
 };
 use riser_core::{
+    digest::Digest,
     group::RolloutGroup,
     ids::PolicyVersion,
     lease::{Lease, SampleRequest},
@@ -23,12 +24,15 @@ use riser_core::{
 };
 use riser_proto::{
     lease::{LeaseOutcome, LeaseReply, millis},
-    transport,
+    transport::{self, Channel},
     v1::{self, coordinator_client::CoordinatorClient},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
-use tonic::transport::Channel;
+use tokio_util::sync::CancellationToken;
+
+/// Pause before the coordinator is asked again about a lease whose policy no batch seems to need.
+const DOUBT: Duration = Duration::from_millis(500);
 
 /// What a worker did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub struct Summary {
     pub leases: u64,
     /// Groups delivered.
     pub groups: u64,
-    /// Leases dropped because their batch had been trained meanwhile.
+    /// Leases dropped because their batch had been trained meanwhile, or because the learner was started again.
     pub overtaken: u64,
 }
 
@@ -49,7 +53,19 @@ pub(crate) struct LeaseLoop {
     shelf: watch::Receiver<PolicyShelf>,
     /// At home between calls, away on a blocking thread during one.
     sampler: Option<Box<dyn Sampler>>,
-    loaded: Option<PolicyVersion>,
+    /// With its digest, because a learner that was started again may publish a version number anew.
+    loaded: Option<(PolicyVersion, Digest)>,
+    drain: CancellationToken,
+}
+
+/// What became of a lease in hand.
+enum Delivery {
+    /// The learner has every group.
+    Done,
+    /// Nobody wants its groups any more.
+    Overtaken,
+    /// The worker is to end and had not begun to sample.
+    Drained,
 }
 
 impl LeaseLoop {
@@ -59,20 +75,29 @@ impl LeaseLoop {
         learner: Channel,
         shelf: watch::Receiver<PolicyShelf>,
         sampler: Box<dyn Sampler>,
+        drain: CancellationToken,
     ) -> Self {
         let coordinator = transport::coordinator_client(coordinator);
-        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None }
+        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None, drain }
     }
 
-    /// Works until the coordinator says that the run is over.
+    /// Works until the coordinator says that the run is over, or until it is to drain.
     pub(crate) async fn run(mut self, summary: &mut Summary) -> Result<(), WorkerError> {
-        loop {
-            match self.ask().await? {
+        let drain = self.drain.clone();
+        while !drain.is_cancelled() {
+            // A question that is dropped is one that the coordinator answers no more: it gives the work to someone else.
+            let reply = tokio::select! {
+                biased;
+                reply = self.ask() => reply?,
+                () = drain.cancelled() => return Ok(()),
+            };
+            match reply {
                 LeaseReply::Done => return Ok(()),
                 LeaseReply::Wait => {}
                 LeaseReply::Work(lease) => self.work(lease, summary).await?,
             }
         }
+        Ok(())
     }
 
     async fn ask(&mut self) -> Result<LeaseReply, WorkerError> {
@@ -91,20 +116,22 @@ impl LeaseLoop {
         let worker = self.config.id.0;
         tracing::debug!(worker, lease = lease.id.0, epoch = lease.epoch.0, version = lease.version.0, "lease taken");
         let (coordinator, patience) = (self.coordinator.clone(), self.config.patience);
-        let keep_alive = renewals(coordinator, patience, &lease);
+        let lost = CancellationToken::new();
+        let keep_alive = renewals(coordinator, patience, &lease, lost.clone());
         let delivered = tokio::select! {
-            delivered = self.deliver(&lease) => delivered,
+            delivered = self.deliver(&lease, &lost) => delivered,
             never = keep_alive => match never {},
         };
         match delivered {
-            Ok(true) => {
+            Ok(Delivery::Done) => {
                 self.end(&lease, LeaseOutcome::Done).await?;
                 summary.leases += 1;
                 summary.groups += lease.requests.len() as u64;
             }
             // Its batch has been trained on, as the coordinator is about to hear. Giving the lease back would only bring it
             // here again.
-            Ok(false) => summary.overtaken += 1,
+            Ok(Delivery::Overtaken) => summary.overtaken += 1,
+            Ok(Delivery::Drained) => self.end(&lease, LeaseOutcome::Released).await?,
             Err(error) => {
                 // Someone else can try at once instead of waiting for the lease to expire.
                 if let Err(unheard) = self.end(&lease, LeaseOutcome::Released).await {
@@ -116,27 +143,60 @@ impl LeaseLoop {
         Ok(())
     }
 
-    /// Samples and submits; false if the lease was overtaken before it could be sampled.
-    async fn deliver(&mut self, lease: &Lease) -> Result<bool, WorkerError> {
-        let Some(policy) = self.policy(lease.version).await else { return Ok(false) };
+    /// Samples and submits.
+    async fn deliver(&mut self, lease: &Lease, lost: &CancellationToken) -> Result<Delivery, WorkerError> {
+        let policy = match self.policy(lease, lost).await {
+            Ok(policy) => policy,
+            Err(without) => return Ok(without),
+        };
         let groups = self.sample(policy, lease.requests.clone()).await?;
-        submission::submit(&self.config, self.learner.clone(), groups).await?;
-        Ok(true)
+        let submitted = submission::submit(&self.config, self.learner.clone(), groups).await;
+        if let Err(WorkerError::Rejected { group, reason }) = &submitted
+            && !self.is_held(lease).await
+        {
+            // A learner that was started again at an earlier version does not know of this batch yet.
+            tracing::info!(worker = self.config.id.0, group, reason, "learner wants no group of this lease");
+            return Ok(Delivery::Overtaken);
+        }
+        submitted.map(|()| Delivery::Done)
     }
 
-    /// Waits for the leased version; `None` if it can no longer be asked for.
-    async fn policy(&mut self, version: PolicyVersion) -> Option<Arc<PolicySnapshot>> {
+    /// Waits for the leased version; the error says what becomes of the lease without it.
+    async fn policy(&mut self, lease: &Lease, lost: &CancellationToken) -> Result<Arc<PolicySnapshot>, Delivery> {
+        let drain = self.drain.clone();
+        let mut incarnation = self.shelf.borrow().incarnation();
         loop {
-            match self.shelf.borrow_and_update().get(version) {
-                Lookup::Here(policy) => return Some(policy),
-                Lookup::Gone => return None,
-                Lookup::NotYet => {}
+            let (lookup, now) = {
+                let shelf = self.shelf.borrow_and_update();
+                (shelf.get(lease.version), shelf.incarnation())
+            };
+            let is_gone = match lookup {
+                Lookup::Here(policy) => return Ok(policy),
+                Lookup::Gone => true,
+                Lookup::NotYet => false,
+            };
+            // Either the lease is from before the learner was started again, or the shelf is.
+            let in_doubt = is_gone || std::mem::replace(&mut incarnation, now) != now;
+            if in_doubt && !self.is_held(lease).await {
+                return Err(Delivery::Overtaken);
             }
-            if self.shelf.changed().await.is_err() {
-                // The subscriber has failed and its error ends the worker; until then there is nothing to do.
-                std::future::pending::<()>().await;
+            tokio::select! {
+                changed = self.shelf.changed() => if changed.is_err() {
+                    // The subscriber has failed and its error ends the worker; until then there is nothing to do.
+                    std::future::pending::<()>().await;
+                },
+                () = tokio::time::sleep(DOUBT), if is_gone => {}
+                () = lost.cancelled() => return Err(Delivery::Overtaken),
+                () = drain.cancelled() => return Err(Delivery::Drained),
             }
         }
+    }
+
+    /// Whether the coordinator still wants this lease from us, as far as it can be asked.
+    fn is_held(&self, lease: &Lease) -> impl Future<Output = bool> + use<> {
+        let (mut client, patience) = (self.coordinator.clone(), self.config.patience);
+        let request = v1::RenewRequest { lease: lease.id.0, epoch: lease.epoch.0 };
+        async move { !matches!(patience.once(client.renew(request)).await, Ok(v1::RenewReply { held: false })) }
     }
 
     /// Lends the sampler to a blocking thread.
@@ -147,7 +207,8 @@ impl LeaseLoop {
     ) -> Result<Vec<RolloutGroup>, WorkerError> {
         let mut sampler = self.sampler.take().expect("the sampler comes home unless it panicked, which ends the loop");
         let version = policy.version();
-        let load = self.loaded != Some(version);
+        let policy_id = (version, policy.digest());
+        let load = self.loaded != Some(policy_id);
         // Until the load is known to have succeeded, nothing is known about the sampler.
         self.loaded = None;
         let lent = tokio::task::spawn_blocking(move || {
@@ -158,7 +219,7 @@ impl LeaseLoop {
             Ok((sampler, groups)) => {
                 self.sampler = Some(sampler);
                 let groups = groups?;
-                self.loaded = Some(version);
+                self.loaded = Some(policy_id);
                 Ok(groups)
             }
             Err(error) => Err(WorkerError::panicked(error)),
@@ -207,11 +268,12 @@ fn sample(
 }
 
 /// Renews a lease three times per timeout until dropped. A renewal that fails is tried again at the next beat; a lease that
-/// is lost is not mourned here.
+/// is lost is told to whoever waits for its policy, and not mourned once sampling has begun.
 async fn renewals(
     client: CoordinatorClient<Channel>,
     patience: riser_proto::call::Patience,
     lease: &Lease,
+    lost: CancellationToken,
 ) -> std::convert::Infallible {
     let request = v1::RenewRequest { lease: lease.id.0, epoch: lease.epoch.0 };
     loop {
@@ -219,7 +281,10 @@ async fn renewals(
         let mut client = client.clone();
         match patience.once(client.renew(request)).await {
             Ok(v1::RenewReply { held: true }) => {}
-            Ok(v1::RenewReply { held: false }) => std::future::pending().await,
+            Ok(v1::RenewReply { held: false }) => {
+                lost.cancel();
+                std::future::pending().await
+            }
             Err(status) => tracing::info!(lease = request.lease, %status, "renewal failed"),
         }
     }

@@ -21,5 +21,5 @@ mod submission;
 pub use config::WorkerConfig;
 pub use error::WorkerError;
 pub use lease_loop::Summary;
-pub use role::run;
+pub use role::{Ending, run, run_until};
 pub use sampler::{Sampler, SamplerError, SamplerFactory};

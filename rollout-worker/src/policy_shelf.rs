@@ -1,7 +1,7 @@
 //! The policies a worker holds: only whole, verified ones.
 
 use riser_core::{ids::PolicyVersion, snapshot::PolicySnapshot};
-use riser_proto::policy::ReceivedPolicy;
+use riser_proto::{incarnation::Incarnation, policy::ReceivedPolicy};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Versions in hand. Changed in one move, so a reader sees a version whole or not at all.
@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct PolicyShelf {
     policies: BTreeMap<PolicyVersion, Arc<PolicySnapshot>>,
     oldest: Option<PolicyVersion>,
+    /// The learner's incarnation that they come from.
+    incarnation: u64,
 }
 
 /// What the shelf says about a version.
@@ -29,6 +31,23 @@ impl PolicyShelf {
         self.policies.insert(snapshot.version(), Arc::new(snapshot));
         self.policies = self.policies.split_off(&oldest);
         self.oldest = Some(oldest);
+    }
+
+    /// Learns which learner sends from now on; true if it is another one. What its predecessor published after the version
+    /// that this one started at has never happened.
+    pub fn hear_from(&mut self, learner: Incarnation) -> bool {
+        if learner.number == self.incarnation {
+            return false;
+        }
+        self.incarnation = learner.number;
+        self.policies.retain(|version, _| *version <= learner.start);
+        self.oldest = None;
+        true
+    }
+
+    /// The learner's incarnation that the policies come from; 0 before the first has been heard of.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     /// Looks a version up.
@@ -69,5 +88,19 @@ mod tests {
         assert_eq!(shelf.get(PolicyVersion(0)), Lookup::Gone);
         assert_eq!(shelf.get(PolicyVersion(3)), Lookup::NotYet);
         assert_eq!(shelf.newest(), Some(PolicyVersion(2)));
+    }
+
+    #[test]
+    fn what_an_earlier_learner_published_beyond_its_last_checkpoint_is_forgotten() {
+        let mut shelf = PolicyShelf::default();
+        assert!(shelf.hear_from(Incarnation { number: 1, start: PolicyVersion(0) }));
+        (3..=6).for_each(|version| shelf.add(received(version, version.saturating_sub(2))));
+        assert!(!shelf.hear_from(Incarnation { number: 1, start: PolicyVersion(0) }));
+        assert_eq!((shelf.get(PolicyVersion(3)), shelf.newest()), (Lookup::Gone, Some(PolicyVersion(6))));
+
+        assert!(shelf.hear_from(Incarnation { number: 2, start: PolicyVersion(4) }));
+        assert_eq!((shelf.incarnation(), shelf.newest()), (2, Some(PolicyVersion(4))));
+        assert_eq!(shelf.get(PolicyVersion(3)), Lookup::NotYet, "it may be asked for again");
+        assert_eq!(shelf.get(PolicyVersion(5)), Lookup::NotYet);
     }
 }

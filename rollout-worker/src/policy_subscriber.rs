@@ -12,11 +12,13 @@ use crate::{WorkerConfig, WorkerError, policy_shelf::PolicyShelf};
 use backon::BackoffBuilder;
 use riser_proto::{
     call::{is_transient, within},
+    incarnation::Incarnation,
     policy::PolicyAssembler,
-    transport, v1,
+    transport::{self, Channel},
+    v1,
 };
 use tokio::sync::watch;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// Keeps `shelf` up to date; ends only with an error.
 pub(crate) async fn run(
@@ -49,9 +51,17 @@ async fn follow(
     heard: &mut bool,
 ) -> Result<std::convert::Infallible, WorkerError> {
     let mut client = transport::learner_client(learner);
-    let after = shelf.borrow().newest().map(|version| version.0);
-    let call = client.subscribe_policy(v1::SubscribePolicyRequest { after });
-    let mut chunks = within(config.patience.deadline, call).await.map_err(WorkerError::Learner)?.into_inner();
+    let (after, incarnation) = {
+        let shelf = shelf.borrow();
+        (shelf.newest().map(|version| version.0), shelf.incarnation())
+    };
+    let call = client.subscribe_policy(v1::SubscribePolicyRequest { after, incarnation });
+    let reply = within(config.patience.deadline, call).await.map_err(WorkerError::Learner)?;
+    let learner = Incarnation::announced(reply.metadata());
+    if shelf.send_if_modified(|shelf| shelf.hear_from(learner)) {
+        tracing::info!(worker = config.id.0, incarnation = learner.number, start = learner.start.0, "learner found");
+    }
+    let mut chunks = reply.into_inner();
     let mut assembler = PolicyAssembler::new(config.max_policy_bytes);
     loop {
         let chunk = within(config.policy_silence, chunks.message()).await.map_err(WorkerError::Learner)?;

@@ -5,12 +5,13 @@ use backon::BackoffBuilder;
 use riser_core::{group::RolloutGroup, ids::GroupId};
 use riser_proto::{
     call::{is_transient, within},
-    transport, v1,
+    transport::{self, Channel},
+    v1,
 };
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// Sends `groups` until the learner has acknowledged each; groups without an acknowledgement are sent again when a
 /// stream breaks, which is harmless because the learner counts a group once.

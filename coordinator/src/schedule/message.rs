@@ -48,6 +48,12 @@ pub enum Event {
         /// The version.
         version: PolicyVersion,
     },
+    /// A learner has been started and is at `version`, which may be less than what its predecessor had reached: what the
+    /// predecessor held in memory is lost, so every open batch is sampled anew and nobody's lease is valid any more.
+    Register {
+        /// The version.
+        version: PolicyVersion,
+    },
     /// Time has passed.
     Tick,
 }

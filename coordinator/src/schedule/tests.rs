@@ -141,6 +141,36 @@ fn versions_that_run_backwards_or_past_the_end_and_too_many_questions_are_refuse
     );
 }
 
+#[test]
+fn a_learner_that_starts_again_at_an_earlier_version_has_every_batch_from_there_on_sampled_anew() {
+    let mut schedule = Schedule::new(config(8, 4, 0, 5));
+    let at = |schedule: &mut Schedule, number| granted(&ask(schedule, number, 0)).clone();
+    for version in 1..=2 {
+        at(&mut schedule, 0);
+        apply(&mut schedule, Event::Advance { version: PolicyVersion(version) }, 0).unwrap();
+    }
+    let delivered = at(&mut schedule, 1);
+    apply(&mut schedule, Event::Complete { lease: delivered.lease, epoch: delivered.epoch }, 0).unwrap();
+    let held = at(&mut schedule, 2);
+
+    apply(&mut schedule, Event::Register { version: PolicyVersion(1) }, 0).unwrap();
+    assert_eq!(schedule.version(), PolicyVersion(1));
+    let late = Event::Complete { lease: held.lease, epoch: held.epoch };
+    assert_eq!(apply(&mut schedule, late, 0), Err(ScheduleError::NotHeld { lease: held.lease, epoch: held.epoch }));
+    let again = [at(&mut schedule, 3), at(&mut schedule, 4)];
+    assert_eq!(
+        again.each_ref().map(|grant| (grant.version, grant.groups.clone())),
+        [(PolicyVersion(1), 8..12), (PolicyVersion(1), 12..16)]
+    );
+    apply(&mut schedule, Event::Advance { version: PolicyVersion(2) }, 0).unwrap();
+    let anew = at(&mut schedule, 5);
+    assert_eq!(anew.lease, delivered.lease, "what its predecessor had in memory is sampled again");
+    assert!(anew.epoch > delivered.epoch && again.iter().all(|grant| grant.epoch > held.epoch));
+    assert_eq!(schedule.counts().fenced, 1);
+    let beyond = ScheduleError::BeyondEnd { got: PolicyVersion(6), last: 5 };
+    assert_eq!(apply(&mut schedule, Event::Register { version: PolicyVersion(6) }, 0), Err(beyond));
+}
+
 /// What a worker or the learner may do in the random runs below; leases are picked among all grants so far.
 #[derive(Debug, Clone)]
 enum Move {
@@ -149,6 +179,8 @@ enum Move {
     Release(usize),
     Renew(usize),
     Train,
+    /// The learner dies and starts again this many versions earlier.
+    Restart(u64),
     Sleep(u64),
 }
 
@@ -159,6 +191,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => any::<usize>().prop_map(Move::Release),
         2 => any::<usize>().prop_map(Move::Renew),
         2 => Just(Move::Train),
+        1 => (0u64..3).prop_map(Move::Restart),
         1 => (0u64..15).prop_map(Move::Sleep),
     ];
     prop::collection::vec(one, 0..200)
@@ -171,6 +204,8 @@ struct World {
     asks: u64,
     grants: Vec<(Grant, u64, u64, bool)>,
     learner_has: BTreeSet<u64>,
+    /// Grants from before the learner was last started.
+    fenced: usize,
     version: u64,
     config: ScheduleConfig,
 }
@@ -178,7 +213,7 @@ struct World {
 impl World {
     fn new(config: ScheduleConfig) -> Self {
         let schedule = Schedule::new(config);
-        Self { schedule, now: 0, asks: 0, grants: vec![], learner_has: BTreeSet::new(), version: 0, config }
+        Self { schedule, now: 0, asks: 0, grants: vec![], learner_has: BTreeSet::new(), fenced: 0, version: 0, config }
     }
 
     /// Whether the holder of a grant still has the right to it.
@@ -198,9 +233,9 @@ impl World {
             }
         }
         let counts = self.schedule.counts();
-        let Counts { granted, completed, released, expired, overtaken, .. } = counts;
+        let Counts { granted, completed, released, expired, overtaken, fenced, .. } = counts;
         let in_flight = self.schedule.num_in_flight() as u64;
-        assert_eq!(granted, completed + released + expired + overtaken + in_flight, "{counts:?}");
+        assert_eq!(granted, completed + released + expired + overtaken + fenced + in_flight, "{counts:?}");
         assert_eq!(in_flight as usize, self.grants.iter().filter(|grant| self.is_live(grant)).count());
         result
     }
@@ -234,6 +269,14 @@ impl World {
                     self.apply(Event::Advance { version: PolicyVersion(self.version) }).unwrap();
                 }
             }
+            Move::Restart(back) => {
+                self.version = self.version.saturating_sub(*back);
+                let trained = self.config.lockstep.groups_of(self.version).start;
+                self.learner_has.retain(|group| *group < trained);
+                self.fenced = self.grants.len();
+                self.grants.iter_mut().for_each(|grant| grant.3 = true);
+                self.apply(Event::Register { version: PolicyVersion(self.version) }).unwrap();
+            }
             Move::Sleep(seconds) => {
                 self.now += seconds;
                 self.apply(Event::Tick).unwrap();
@@ -247,8 +290,11 @@ impl World {
                 let Grant { lease, epoch, groups, .. } = self.grants[pick].0.clone();
                 let event = match one {
                     Move::Complete(_) => {
-                        // Dead or alive, the holder has submitted: the learner counts the first copy.
-                        self.learner_has.extend(groups);
+                        // Dead or alive, the holder has submitted: the learner counts the first copy. To whom it
+                        // submitted before the learner was started again is another matter.
+                        if pick >= self.fenced {
+                            self.learner_has.extend(groups);
+                        }
                         Event::Complete { lease, epoch }
                     }
                     Move::Release(_) => Event::Release { lease, epoch },

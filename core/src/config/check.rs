@@ -16,7 +16,7 @@ pub(super) fn check(config: &RunConfig, place_of: PlaceOf<'_>) -> Result<(), Con
     })
 }
 
-struct Ranges<'a> {
+pub(super) struct Ranges<'a> {
     place_of: PlaceOf<'a>,
 }
 
@@ -33,7 +33,11 @@ impl Ranges<'_> {
         }
     }
 
-    fn at_least_one<T: Display + PartialOrd + From<u8>>(&self, key: &'static str, value: T) -> Result<(), ConfigError> {
+    pub(super) fn at_least_one<T: Display + PartialOrd + From<u8>>(
+        &self,
+        key: &'static str,
+        value: T,
+    ) -> Result<(), ConfigError> {
         let kept = value >= T::from(1);
         self.rule(key, value, "at least 1", kept)
     }
@@ -53,7 +57,7 @@ impl Ranges<'_> {
 }
 
 fn ranges(config: &RunConfig, ranges: &Ranges<'_>) -> Result<(), ConfigError> {
-    let RunConfig { seed, data: _, model, sft, rollout, objective, optimizer, train, evaluate } = config;
+    let RunConfig { seed, data: _, model, sft, rollout, objective, optimizer, train, evaluate, cluster } = config;
     ranges.rule("seed", seed.0, "at most 9223372036854775807", i64::try_from(seed.0).is_ok())?;
 
     ranges.at_least_one("model.hidden_size", model.hidden_size)?;
@@ -101,6 +105,7 @@ fn ranges(config: &RunConfig, ranges: &Ranges<'_>) -> Result<(), ConfigError> {
 
     ranges.at_least_one("evaluate.top_k", evaluate.top_k)?;
     ranges.at_least_one("evaluate.beam_width", evaluate.beam_width)?;
+    cluster.ranges(ranges)?;
     objective.switches.validate().map_err(|error| match error {
         ObjectiveError::Setting { field, value, expected } => {
             let key = format!("objective.{field}");
@@ -115,7 +120,8 @@ fn conflicts(
     config: &RunConfig,
     unless: &dyn Fn(&str, bool, Conflict) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {
-    let RunConfig { model, sft, rollout, optimizer, train, evaluate, .. } = config;
+    let RunConfig { model, sft, rollout, optimizer, train, evaluate, cluster, .. } = config;
+    cluster.conflicts(unless)?;
     unless("sft.epochs", sft.steps.is_some() && sft.epochs.is_some(), Conflict::SftLength)?;
     if model.init.is_none() {
         let (hidden_size, heads) = (model.hidden_size, model.num_attention_heads);

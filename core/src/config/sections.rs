@@ -4,6 +4,7 @@ use crate::random::Seed;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use super::cluster::ClusterSection;
 use super::objective::ObjectiveSection;
 use crate::logprob_space::LogprobSpace;
 use crate::selection::{Fill, Pick};
@@ -30,6 +31,8 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// How checkpoints are measured.
     pub evaluate: EvaluateConfig,
+    /// Where the roles are, when each is a process of its own.
+    pub cluster: ClusterSection,
 }
 
 impl Default for RunConfig {
@@ -44,6 +47,7 @@ impl Default for RunConfig {
             optimizer: OptimizerConfig::default(),
             train: TrainConfig::default(),
             evaluate: EvaluateConfig::default(),
+            cluster: ClusterSection::default(),
         }
     }
 }

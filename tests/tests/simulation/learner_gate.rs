@@ -149,6 +149,27 @@ async fn a_wrong_group_is_refused_with_a_reason_and_the_stream_goes_on() {
     gate.running.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_keeps_sending_wrong_groups_is_cut_off() {
+    let scenario = two_batches(0);
+    let gate = gate(&scenario);
+    let first = HashTrainer::new().snapshot(PolicyVersion(0)).unwrap();
+    let mut wrong = groups(&scenario, 0, &first).swap_remove(0);
+    wrong.subtree.logprob[0] = f32::NAN;
+    let limit = scenario.learner().presence.max_rejections as usize;
+    let mut client = transport::learner_client(gate.learner.clone());
+    let messages = vec![v1::RolloutGroup::from(wrong.clone()); 2 * limit];
+    let answers: Vec<_> =
+        client.submit_groups(tokio_stream::iter(messages)).await.unwrap().into_inner().collect().await;
+    let (last, before) = answers.split_last().unwrap();
+    assert_eq!(before.len(), limit - 1);
+    assert!(before.iter().all(|ack| ack.as_ref().unwrap().admission() == v1::Admission::Rejected));
+    assert_eq!(last.as_ref().unwrap_err().code(), tonic::Code::PermissionDenied);
+    let again = client.submit_groups(tokio_stream::iter([v1::RolloutGroup::from(wrong)])).await;
+    assert_eq!(again.unwrap_err().code(), tonic::Code::PermissionDenied);
+    gate.running.abort();
+}
+
 /// The subscriber reads one message and no more; a learner that waited for it would not finish.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_subscriber_does_not_hold_up_the_learner() {

@@ -7,6 +7,7 @@
 mod cluster_runs;
 mod hash_policy;
 mod learner_gate;
+mod learner_restart;
 mod network;
 mod resume;
 mod scenario;
