@@ -1,8 +1,8 @@
 //! The coordinator: decides which worker samples which groups with which policy, and hands out the catalog.
 //!
 //! All decisions are in [`schedule`], a pure state machine that is given the time; [`actor`] feeds it and waits for it,
-//! [`service`] is its gRPC face, [`reception`] says who is let in, [`prompts`] is where prompts come from. The crate refuses to know how groups are sampled
-//! or trained on.
+//! [`service`] is its gRPC face, [`reception`] says who is let in, [`registration`] which learner is believed, [`prompts`] is
+//! where prompts come from. The crate refuses to know how groups are sampled or trained on.
 //!
 //! Start reading at [`schedule`].
 

@@ -176,7 +176,7 @@ async fn a_frozen_subscriber_does_not_hold_up_the_learner() {
     let scenario = two_batches(0);
     let gate = gate(&scenario);
     let mut client = transport::learner_client(gate.learner.clone());
-    let everything = v1::SubscribePolicyRequest { after: None };
+    let everything = v1::SubscribePolicyRequest { after: None, incarnation: 0 };
     let mut frozen = client.subscribe_policy(everything).await.unwrap().into_inner();
     frozen.message().await.unwrap();
 
