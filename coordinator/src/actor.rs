@@ -20,10 +20,13 @@ use riser_core::{
     random::Seed,
     run_event::RunEvent,
 };
-use riser_proto::lease::{LeaseOutcome, LeaseReply};
+use riser_proto::{
+    join::LearnerPlace,
+    lease::{LeaseOutcome, LeaseReply},
+};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,7 +40,7 @@ enum Command {
     Ask { worker: WorkerId, wait: Duration, reply: oneshot::Sender<Result<LeaseReply, ScheduleError>> },
     Renew { claim: Claim, reply: oneshot::Sender<Result<(), ScheduleError>> },
     End { claim: Claim, outcome: LeaseOutcome, reply: oneshot::Sender<Result<(), ScheduleError>> },
-    Report { report: LearnerReport, reply: oneshot::Sender<Result<(), ScheduleError>> },
+    Report { report: LearnerReport, place: Option<LearnerPlace>, reply: oneshot::Sender<Result<(), ScheduleError>> },
 }
 
 /// Why the coordinator ended.
@@ -60,6 +63,8 @@ pub struct Stopped;
 #[derive(Debug, Clone)]
 pub struct CoordinatorHandle {
     commands: mpsc::Sender<Command>,
+    learner: watch::Receiver<Option<LearnerPlace>>,
+    over: CancellationToken,
 }
 
 impl CoordinatorHandle {
@@ -87,13 +92,27 @@ impl CoordinatorHandle {
         self.send(|reply| Command::End { claim, outcome, reply }).await
     }
 
-    /// Says where the learner stands.
+    /// Says where the learner stands, and where it can be reached if workers have to be told.
     ///
     /// # Errors
     /// [`Stopped`] outside; [`ScheduleError::Backwards`], [`ScheduleError::Superseded`] or [`ScheduleError::BeyondEnd`]
     /// inside.
-    pub async fn report(&self, report: LearnerReport) -> Result<Result<(), ScheduleError>, Stopped> {
-        self.send(|reply| Command::Report { report, reply }).await
+    pub async fn report(
+        &self,
+        report: LearnerReport,
+        place: Option<LearnerPlace>,
+    ) -> Result<Result<(), ScheduleError>, Stopped> {
+        self.send(|reply| Command::Report { report, place, reply }).await
+    }
+
+    /// Where the learner can be reached, as a watch.
+    pub fn learner(&self) -> watch::Receiver<Option<LearnerPlace>> {
+        self.learner.clone()
+    }
+
+    /// Cancelled once every batch has been trained.
+    pub fn over(&self) -> &CancellationToken {
+        &self.over
     }
 
     async fn send<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
@@ -113,6 +132,8 @@ pub struct CoordinatorActor {
     commands: mpsc::Receiver<Command>,
     asks: HashMap<AskId, oneshot::Sender<Result<LeaseReply, ScheduleError>>>,
     next_ask: u64,
+    learner: watch::Sender<Option<LearnerPlace>>,
+    over: CancellationToken,
 }
 
 impl CoordinatorActor {
@@ -124,6 +145,8 @@ impl CoordinatorActor {
         log: mpsc::Sender<RunEvent>,
     ) -> (Self, CoordinatorHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
+        let (place, learner) = watch::channel(None);
+        let over = CancellationToken::new();
         let actor = Self {
             schedule: Schedule::new(config),
             incarnation: config.incarnation,
@@ -133,8 +156,10 @@ impl CoordinatorActor {
             commands,
             asks: HashMap::new(),
             next_ask: 0,
+            learner: place,
+            over: over.clone(),
         };
-        (actor, CoordinatorHandle { commands: sender })
+        (actor, CoordinatorHandle { commands: sender, learner, over })
     }
 
     /// Serves commands until `shutdown`.
@@ -181,8 +206,12 @@ impl CoordinatorActor {
                 let result = self.apply(event, now).await?;
                 let _ = reply.send(result);
             }
-            Some(Command::Report { report, reply }) => {
+            Some(Command::Report { report, place, reply }) => {
                 let result = self.apply(Event::Report(report), now).await?;
+                // The schedule has refused a learner that has been replaced, so this is the one to work for.
+                if let (Ok(()), Some(place)) = (&result, place) {
+                    self.locate(place);
+                }
                 let _ = reply.send(result);
             }
             None => {
@@ -190,7 +219,21 @@ impl CoordinatorActor {
                 let _ = self.apply(Event::Tick, now).await?;
             }
         }
+        if self.schedule.is_done() {
+            self.over.cancel();
+        }
         Ok(())
+    }
+
+    fn locate(&self, place: LearnerPlace) {
+        self.learner.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(&place);
+            if is_new {
+                tracing::info!(address = place.address, incarnation = place.incarnation.0, "learner found");
+                *known = Some(place);
+            }
+            is_new
+        });
     }
 
     /// Applies one event and carries out its effects; a grant that nobody listens to any more is given back at once.

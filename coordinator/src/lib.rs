@@ -1,14 +1,16 @@
 //! The coordinator: decides which worker samples which groups with which policy, and hands out the catalog.
 //!
 //! All decisions are in [`schedule`], a pure state machine that is given the time; [`actor`] feeds it and waits for it,
-//! [`service`] is its gRPC face, [`prompts`] is where prompts come from. The crate refuses to know how groups are sampled
-//! or trained on.
+//! [`service`] is its gRPC face, [`reception`] says who is let in, [`prompts`] is where prompts come from. The crate refuses
+//! to know how groups are sampled or trained on.
 //!
 //! Start reading at [`schedule`].
 
 pub mod actor;
 mod counts;
 pub mod prompts;
+pub mod reception;
+mod roll;
 pub mod schedule;
 pub mod service;
 
@@ -16,9 +18,11 @@ pub use counts::Counts;
 
 use actor::{CoordinatorActor, CoordinatorError};
 use prompts::PromptSource;
+use reception::Reception;
 use riser_core::{prefix_tree::PrefixTree, random::Seed, run_event::RunEvent};
-use riser_proto::{catalog::CatalogFile, transport};
+use riser_proto::{catalog::CatalogFile, health, transport, v1::coordinator_server::CoordinatorServer};
 use schedule::ScheduleConfig;
+use service::CoordinatorService;
 use std::future::Future;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -28,7 +32,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 
-/// Runs the role until `shutdown`: the actor and its gRPC face on the connections of `incoming`.
+/// Runs the role until `shutdown` for workers and a learner that know the run already, because they share this process.
 ///
 /// `log` is waited for when it is full; drop its receiver to keep no log.
 ///
@@ -50,13 +54,56 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     IE: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    serve(config, seed, prompts, tree, Reception::default(), incoming, log, shutdown).await
+}
+
+/// Runs the role until `shutdown`: the actor and its gRPC face on the connections of `incoming`. With a reception for
+/// strangers it also ends when the run is over and every worker has been told so.
+///
+/// `log` is waited for when it is full; drop its receiver to keep no log.
+///
+/// Returns the final counts of leases.
+///
+/// # Errors
+/// [`CoordinatorError`] if a prompt cannot be read or the server fails.
+#[expect(clippy::too_many_arguments, reason = "each is a part of its own; see `run` for the usual case")]
+pub async fn serve<I, IO, IE>(
+    config: ScheduleConfig,
+    seed: Seed,
+    prompts: Box<dyn PromptSource>,
+    tree: &PrefixTree,
+    reception: Reception,
+    incoming: I,
+    log: mpsc::Sender<RunEvent>,
+    shutdown: CancellationToken,
+) -> Result<Counts, CoordinatorError>
+where
+    I: Stream<Item = Result<IO, IE>> + Send,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    IE: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
     let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log);
-    let service = transport::coordinator_server(service::CoordinatorService::new(handle, CatalogFile::new(tree)));
-    let serve =
-        transport::server().add_service(service).serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    let (counts, served) = tokio::join!(finish(actor.run(stop.clone()), &stop), finish(serve, &stop));
+    let over = handle.over().clone();
+    let service = CoordinatorService::new(handle, CatalogFile::new(tree), reception.strangers);
+    let roll = service.roll();
+    let service = transport::coordinator_server(service);
+    let (health, probes) = health::health::<CoordinatorServer<CoordinatorService>>().await;
+    let mut serve = reception.access.server().map_err(CoordinatorError::Server)?;
+    let serve = serve
+        .add_service(reception.access.guard(service))
+        .add_service(probes)
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    health.serving().await;
+    let close = stop.run_until_cancelled(async {
+        let Some(roll) = roll else { return std::future::pending().await };
+        over.cancelled().await;
+        roll.all_dismissed().await;
+        stop.cancel();
+    });
+    let (counts, served, _) =
+        tokio::join!(finish(actor.run(stop.clone()), &stop), finish(Box::pin(serve), &stop), close);
     let counts = counts?;
     served.map_err(CoordinatorError::Server)?;
     Ok(counts)

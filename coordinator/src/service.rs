@@ -2,16 +2,23 @@
 
 use crate::{
     actor::{CoordinatorHandle, Stopped},
+    reception::Strangers,
+    roll::Roll,
     schedule::ScheduleError,
 };
-use riser_core::ids::WorkerId;
+use riser_core::{
+    ids::{Incarnation, WorkerId},
+    learner_report::LearnerReport,
+};
 use riser_proto::{
     WireError,
+    access::Caller,
     catalog::CatalogFile,
-    lease::LeaseOutcome,
+    join::{JoinReply, LearnerPlace, Welcome},
+    lease::{LeaseOutcome, LeaseReply},
     v1::{self, coordinator_server::Coordinator},
 };
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -23,13 +30,33 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 pub struct CoordinatorService {
     handle: CoordinatorHandle,
     catalog: CatalogFile,
+    roll: Option<Arc<Roll>>,
 }
 
 impl CoordinatorService {
-    /// A face for the actor behind `handle`, which also hands out `catalog`.
-    pub fn new(handle: CoordinatorHandle, catalog: CatalogFile) -> Self {
-        Self { handle, catalog }
+    /// A face for the actor behind `handle`, which also hands out `catalog` and receives `strangers` if there can be any.
+    pub fn new(handle: CoordinatorHandle, catalog: CatalogFile, strangers: Option<Strangers>) -> Self {
+        Self { handle, catalog, roll: strangers.map(|strangers| Arc::new(Roll::new(strangers))) }
     }
+
+    pub(crate) fn roll(&self) -> Option<Arc<Roll>> {
+        self.roll.clone()
+    }
+
+    /// The learner, once it is another one than `known`, or after `wait` whatever is known then.
+    async fn learner(&self, known: Incarnation, wait: Duration) -> Option<LearnerPlace> {
+        let mut learner = self.handle.learner();
+        let other = |place: &Option<LearnerPlace>| place.as_ref().is_some_and(|place| place.incarnation != known);
+        match tokio::time::timeout(wait, learner.wait_for(other)).await {
+            Ok(Ok(place)) => place.clone(),
+            Ok(Err(_)) => None,
+            Err(_) => self.handle.learner().borrow().clone(),
+        }
+    }
+}
+
+fn limited(wait_millis: u64) -> Duration {
+    Duration::from_millis(wait_millis).min(MAX_WAIT)
 }
 
 fn stopped(error: Stopped) -> Status {
@@ -62,12 +89,54 @@ fn held(result: Result<(), ScheduleError>) -> Result<bool, Status> {
 impl Coordinator for CoordinatorService {
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseReply>, Status> {
         let v1::LeaseRequest { worker, wait_millis } = request.into_inner();
-        let wait = Duration::from_millis(wait_millis).min(MAX_WAIT);
-        let reply = self.handle.ask(WorkerId(worker), wait).await.map_err(stopped)?.map_err(refused)?;
+        let worker = WorkerId(worker);
+        if let Some(roll) = &self.roll {
+            roll.heard(worker);
+        }
+        let reply = self.handle.ask(worker, limited(wait_millis)).await.map_err(stopped)?.map_err(refused)?;
+        if let (LeaseReply::Done, Some(roll)) = (&reply, &self.roll) {
+            roll.dismiss(worker);
+        }
         Ok(Response::new(reply.into()))
     }
 
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
+        let from = Caller::of(&request).address.map(|address| address.to_string());
+        let v1::JoinRequest { name, wait_millis } = request.into_inner();
+        let roll = self.roll.as_ref().ok_or_else(|| Status::unimplemented("the workers of this run are its own"))?;
+        if self.handle.over().is_cancelled() {
+            return Ok(Response::new(JoinReply::Done.into()));
+        }
+        let Some(learner) = self.learner(Incarnation(0), limited(wait_millis)).await else {
+            return Ok(Response::new(JoinReply::Wait.into()));
+        };
+        let worker = roll.join().map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        // A name is for people; a long one or one with control characters is cut rather than believed.
+        let name: String = name.chars().filter(|letter| !letter.is_control()).take(64).collect();
+        tracing::info!(worker = worker.0, name, from, "worker joined");
+        let run = roll.description().clone();
+        Ok(Response::new(JoinReply::Welcome(Box::new(Welcome { worker, run, learner })).into()))
+    }
+
+    async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
+        let worker = WorkerId(request.into_inner().worker);
+        if let Some(roll) = &self.roll {
+            roll.dismiss(worker);
+            tracing::info!(worker = worker.0, "worker left");
+        }
+        Ok(Response::new(v1::LeaveReply {}))
+    }
+
+    async fn locate(&self, request: Request<v1::LocateRequest>) -> Result<Response<v1::LocateReply>, Status> {
+        let v1::LocateRequest { known, wait_millis } = request.into_inner();
+        let learner = self.learner(Incarnation(known), limited(wait_millis)).await;
+        Ok(Response::new(v1::LocateReply { learner: learner.map(Into::into) }))
+    }
+
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
+        if let (Some(roll), Some(worker)) = (&self.roll, Caller::of(&request).worker) {
+            roll.heard(worker);
+        }
         let claim = request.into_inner().claim.ok_or(WireError::Missing { field: "claim" })?;
         let result = self.handle.renew(claim.into()).await.map_err(stopped)?;
         Ok(Response::new(v1::RenewReply { held: held(result)? }))
@@ -82,7 +151,12 @@ impl Coordinator for CoordinatorService {
     }
 
     async fn advance(&self, request: Request<v1::AdvanceRequest>) -> Result<Response<v1::AdvanceReply>, Status> {
-        self.handle.report(request.into_inner().into()).await.map_err(stopped)?.map_err(refused)?;
+        let mut request = request.into_inner();
+        let place = match std::mem::take(&mut request.address) {
+            address if address.is_empty() => None,
+            address => Some(LearnerPlace::try_from(v1::LearnerPlace { address, incarnation: request.learner })?),
+        };
+        self.handle.report(LearnerReport::from(request), place).await.map_err(stopped)?.map_err(refused)?;
         Ok(Response::new(v1::AdvanceReply {}))
     }
 

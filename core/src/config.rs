@@ -5,6 +5,7 @@
 //! is a [`ConfigError`] that names the key and the [`Place`] it was written at.
 
 mod check;
+mod cluster;
 mod error;
 mod layers;
 mod objective;
@@ -12,6 +13,7 @@ mod pacing;
 mod sections;
 mod store;
 
+pub use cluster::{ClusterSection, CoordinatorAddress, HostPort, HostPortError, LearnerAddress, Security};
 pub use error::{ConfigError, Conflict, Place};
 pub use layers::{ENVIRONMENT_PREFIX, Sources};
 pub use objective::ObjectiveSection;
@@ -22,10 +24,26 @@ pub use sections::{
 pub use store::StoreConfig;
 
 use crate::digest::Digest;
+use crate::random::Seed;
+use serde::Serialize;
 use std::path::Path;
 
 /// Optimizer steps of the supervised stage when neither `sft.steps` nor `sft.epochs` is given.
 pub const DEFAULT_SFT_STEPS: u64 = 2500;
+
+/// The sections that decide the result, in the order of [`RunConfig`].
+#[derive(Serialize)]
+struct Decisive<'a> {
+    seed: &'a Seed,
+    data: &'a DataConfig,
+    model: &'a ModelConfig,
+    sft: &'a SftConfig,
+    rollout: &'a RolloutConfig,
+    objective: &'a ObjectiveSection,
+    optimizer: &'a OptimizerConfig,
+    train: &'a TrainConfig,
+    evaluate: &'a EvaluateConfig,
+}
 
 impl RunConfig {
     /// Lays the sources over the defaults, later ones over earlier ones, and checks the result.
@@ -59,12 +77,23 @@ impl RunConfig {
         toml::to_string(self).expect("every section is a table of plain values")
     }
 
-    /// Digest of everything that decides the result; the number of workers and where checkpoints are kept do not.
+    /// Digest of everything that decides the result; the number of workers, where they are and where checkpoints are kept do
+    /// not.
     pub fn digest(&self) -> Digest {
         let mut config = self.clone();
         config.train.workers = None;
-        config.store = StoreConfig::default();
-        Digest::of(config.to_toml().as_bytes())
+        let RunConfig { seed, data, model, sft, rollout, objective, optimizer, train, evaluate, store: _, cluster: _ } =
+            &config;
+        let decisive = Decisive { seed, data, model, sft, rollout, objective, optimizer, train, evaluate };
+        Digest::of(toml::to_string(&decisive).expect("every section is a table of plain values").as_bytes())
+    }
+
+    /// [`digest`](Self::digest) without the places where files lie, which differ from host to host; whoever uses it must
+    /// look at the digests of the files themselves.
+    pub fn digest_without_places(&self) -> Digest {
+        let mut config = self.clone();
+        (config.data.path, config.model.init, config.train.init) = (None, None, None);
+        config.digest()
     }
 
     /// The data folder.

@@ -1,6 +1,6 @@
 //! What the learner needs to know about the run.
 
-use crate::{batcher::IngestBudget, distribution::DistributionSettings};
+use crate::{batcher::IngestBudget, distribution::DistributionSettings, presence::Presence};
 use riser_core::{
     digest::Digest,
     group::GroupLimits,
@@ -67,6 +67,8 @@ pub struct LearnerConfig {
     pub patience: Patience,
     /// Longest silence towards the coordinator.
     pub report_every: Duration,
+    /// How it appears to the rest of the cluster.
+    pub presence: Presence,
     /// The run's event log; waited for when it is full, `None` keeps no log.
     pub log: Option<mpsc::Sender<RunEvent>>,
 }
@@ -129,6 +131,7 @@ impl LearnerConfig {
             subscriber_timeout: Duration::from_secs(60),
             patience: Patience::default(),
             report_every: Duration::from_secs(5),
+            presence: Presence::default(),
             log: None,
         }
     }

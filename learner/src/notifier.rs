@@ -6,29 +6,43 @@
 //! | waits for | a new version, a batch taken out, or `report_every` of silence |
 //! | gives | `Advance` calls, each with the position of that moment, so that a lost one is made up for by the next |
 //!
-//! The repetition is for a coordinator that was started again: it knows nothing until it is told.
+//! The repetition is for a coordinator that was started again: it knows nothing until it is told, not even where the learner
+//! is.
 
 use crate::{batcher::BatcherHandle, publisher::Shelf};
-use riser_core::{ids::Incarnation, ids::PolicyVersion, learner_report::LearnerReport};
-use riser_proto::{call::Patience, transport, v1};
+use riser_core::{
+    group_set::GroupSet,
+    ids::{Incarnation, PolicyVersion},
+    learner_report::LearnerReport,
+    pacing::Pacing,
+};
+use riser_proto::{
+    call::Patience,
+    health::Health,
+    transport::{self, Channel},
+    v1,
+};
 use std::time::Duration;
 use tokio::sync::watch;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// What is told, to whom, how often.
 pub(crate) struct Notifier {
     pub(crate) learner: Incarnation,
+    pub(crate) address: Option<String>,
     pub(crate) shelf: watch::Receiver<Shelf>,
     pub(crate) batches: BatcherHandle,
     pub(crate) coordinator: Channel,
     pub(crate) patience: Patience,
     pub(crate) report_every: Duration,
+    pub(crate) health: Health,
 }
 
 impl Notifier {
     /// Reports until the publisher is gone and the last version has been reported.
     pub(crate) async fn run(mut self) -> Result<(), Status> {
         let mut taken = self.batches.taken();
+        let mut is_known = false;
         loop {
             let news = tokio::select! {
                 published = self.shelf.changed() => published.is_ok(),
@@ -39,10 +53,12 @@ impl Notifier {
                 return Ok(());
             }
             let newest = self.shelf.borrow_and_update().last().map(|snapshot| snapshot.version());
-            if let Some(version) = newest {
-                self.report(version).await?;
-                tracing::debug!(version = version.0, "coordinator knows the version");
+            let Some(version) = newest else { continue };
+            self.report(version).await?;
+            if !std::mem::replace(&mut is_known, true) {
+                self.health.serving().await;
             }
+            tracing::debug!(version = version.0, "coordinator knows the version");
         }
     }
 
@@ -56,9 +72,32 @@ impl Notifier {
                 let position = position.map_err(|stopped| Status::unavailable(stopped.to_string()))?;
                 let (taken, received) = (position.taken, position.received);
                 let report = LearnerReport { learner: self.learner, version, taken, received };
-                client.advance(v1::AdvanceRequest::from(report)).await
+                let address = self.address.clone().unwrap_or_default();
+                client.advance(v1::AdvanceRequest { address, ..report.into() }).await
             }
         };
         self.patience.retry(call).await.map(drop)
     }
+}
+
+/// Tells the coordinator that all `total_batches` of a run have been trained, in place of a learner that has ended.
+///
+/// # Errors
+/// The last status, when patience ends or the coordinator disagrees.
+pub async fn announce_end(
+    learner: Incarnation,
+    pacing: Pacing,
+    total_batches: u64,
+    coordinator: impl Into<Channel>,
+    patience: Patience,
+) -> Result<(), Status> {
+    let received = GroupSet::below(pacing.groups_of(total_batches).start);
+    let report = LearnerReport { learner, version: PolicyVersion(total_batches), taken: total_batches, received };
+    let request = v1::AdvanceRequest::from(report);
+    let client = transport::coordinator_client(coordinator);
+    let call = || {
+        let (mut client, request) = (client.clone(), request.clone());
+        async move { client.advance(request).await }
+    };
+    patience.retry(call).await.map(drop)
 }

@@ -4,6 +4,7 @@ use crate::{
     Event, LearnerConfig, Outcome, Trainer,
     batch_book::BatchBook,
     batcher::Batcher,
+    conduct::Conduct,
     distribution::Distribution,
     ingest::Ingest,
     notifier::Notifier,
@@ -12,7 +13,12 @@ use crate::{
     steps::{StepError, Steps},
 };
 use riser_core::prefix_tree::PrefixTree;
-use riser_proto::{policy_feed::PolicyFeeds, transport};
+use riser_proto::{
+    health,
+    policy_feed::PolicyFeeds,
+    transport::{self, Channel},
+    v1::learner_server::LearnerServer,
+};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,7 +26,7 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, server::Connected};
+use tonic::transport::server::Connected;
 
 /// How long connections and the last report to the coordinator may take after the last step.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -50,7 +56,7 @@ pub async fn run<I, IO, IE>(
     config: LearnerConfig,
     trainer: Box<dyn Trainer>,
     tree: Arc<PrefixTree>,
-    coordinator: Channel,
+    coordinator: impl Into<Channel>,
     incoming: I,
     events: mpsc::Sender<Event>,
     shutdown: CancellationToken,
@@ -62,7 +68,7 @@ where
 {
     // Two stages: `winding_down` ends training, `stop` ends everything that serves it.
     let winding_down = shutdown.child_token();
-    let stop = CancellationToken::new();
+    let (stop, coordinator) = (CancellationToken::new(), coordinator.into());
     let log = config.log.clone().unwrap_or_else(|| mpsc::channel(1).0);
     let config = config.with_consumed();
     let book = BatchBook::new(config.pacing, config.total_batches, config.start_version, config.consumed.clone());
@@ -71,27 +77,39 @@ where
     let (distribution, offer) = Distribution::new(shelf.clone(), config.distribution);
     let ingest = Ingest::new(&config, tree.clone(), shelf.clone(), batches.clone(), log.clone());
     let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
-    let service = LearnerService::new(ingest, feeds, config.budget);
+    let presence = config.presence.clone();
+    let service = LearnerService::new(ingest, feeds, config.budget, Conduct::new(presence.max_rejections));
+    let (health, probes) = health::health::<LearnerServer<LearnerService>>().await;
+    // A coordinator in another process has to hear of the end of the run, however long it is away.
+    let must_be_heard = presence.address.is_some();
+    let give_up = CancellationToken::new();
 
     // Boxed, like the server and the step loop below: as parts of this future they would make it tens of kilobytes.
     let (batches_to_report, patience, report_every) = (batches.clone(), config.patience, config.report_every);
     let notifier = Notifier {
         learner: config.incarnation,
+        address: presence.address,
         shelf,
         batches: batches_to_report,
         coordinator,
         patience,
         report_every,
+        health,
     };
     let notify = Box::pin(notifier.run());
-    let serve = transport::server()
-        .add_service(transport::learner_server(service))
+    let mut serve = presence.access.server().map_err(LearnerError::Server)?;
+    let serve = serve
+        .add_service(presence.access.guard(transport::learner_server(service)))
+        .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let serve = Box::pin(serve);
     let steps = Steps::new(config, tree.digest(), trainer, publisher, batches, events, log);
 
     let steps = async {
         let outcome = Box::pin(steps.run(winding_down.clone())).await;
+        if !(must_be_heard && outcome.as_ref().is_ok_and(|outcome| outcome.finished)) {
+            give_up.cancel();
+        }
         stop.cancel();
         outcome
     };
@@ -99,7 +117,7 @@ where
     let serving_ended = CancellationToken::new();
     let serving = async {
         let ends = tokio::join!(
-            winds_down(drained(notify, &stop), &winding_down),
+            winds_down(drained(notify, &give_up), &winding_down),
             winds_down(drained(serve, &stop), &winding_down),
         );
         serving_ended.cancel();

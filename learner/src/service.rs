@@ -1,7 +1,8 @@
 //! The gRPC face of the learner.
 
-use crate::{batcher::IngestBudget, ingest::Ingest};
+use crate::{batcher::IngestBudget, conduct::Conduct, ingest::Ingest};
 use riser_proto::{
+    access::Caller,
     policy_feed::{PolicyFeeds, PolicyStream},
     v1::{self, learner_server::Learner},
 };
@@ -16,12 +17,15 @@ pub struct LearnerService {
     ingest: Ingest,
     feeds: PolicyFeeds,
     submitters: Arc<Semaphore>,
+    conduct: Arc<Conduct>,
 }
 
 impl LearnerService {
-    /// A face for `ingest`, as many streams as `budget` has room for, and the policies that `feeds` offers.
-    pub fn new(ingest: Ingest, feeds: PolicyFeeds, budget: IngestBudget) -> Self {
-        Self { ingest, feeds, submitters: Arc::new(Semaphore::new(budget.max_streams)) }
+    /// A face for `ingest`, as many streams as `budget` has room for, and the policies that `feeds` offers, for workers whose
+    /// `conduct` allows it.
+    pub fn new(ingest: Ingest, feeds: PolicyFeeds, budget: IngestBudget, conduct: Conduct) -> Self {
+        let submitters = Arc::new(Semaphore::new(budget.max_streams));
+        Self { ingest, feeds, submitters, conduct: Arc::new(conduct) }
     }
 }
 
@@ -37,19 +41,29 @@ impl Learner for LearnerService {
         &self,
         request: Request<Streaming<v1::RolloutGroup>>,
     ) -> Result<Response<Self::SubmitGroupsStream>, Status> {
-        let ingest = self.ingest.clone();
+        let caller = Caller::of(&request);
+        self.conduct.check(caller)?;
+        let (ingest, conduct) = (self.ingest.clone(), self.conduct.clone());
         let place = self
             .submitters
             .clone()
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("no room for another stream of groups"))?;
         let acks = request.into_inner().then(move |group| {
-            let ingest = ingest.clone();
+            let (ingest, conduct) = (ingest.clone(), conduct.clone());
             // The place is given back when the stream is dropped, and with it this closure.
             let _place = &place;
-            async move { ingest.take(group?).await.map_err(|stopped| Status::unavailable(stopped.to_string())) }
+            async move {
+                let group = group.inspect_err(|status| conduct.broke_off(caller, status))?;
+                let taken = ingest.take(group).await;
+                let ack = taken.map_err(|stopped| Status::unavailable(stopped.to_string()))?;
+                if ack.admission() == v1::Admission::Rejected {
+                    conduct.offended(caller, &ack.reason)?;
+                }
+                Ok(ack)
+            }
         });
-        Ok(Response::new(Box::pin(acks)))
+        Ok(Response::new(Box::pin(until_error(acks))))
     }
 
     type SubscribePolicyStream = PolicyStream;
@@ -58,6 +72,13 @@ impl Learner for LearnerService {
         &self,
         request: Request<v1::SubscribePolicyRequest>,
     ) -> Result<Response<Self::SubscribePolicyStream>, Status> {
+        self.conduct.check(Caller::of(&request))?;
         Ok(Response::new(self.feeds.subscribe(&request.into_inner())?))
     }
+}
+
+/// The stream up to and including its first error; whoever sent nonsense is not listened to any further.
+fn until_error<T>(stream: impl Stream<Item = Result<T, Status>>) -> impl Stream<Item = Result<T, Status>> {
+    let mut has_failed = false;
+    stream.take_while(move |item| !std::mem::replace(&mut has_failed, item.is_err()))
 }

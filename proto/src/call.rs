@@ -1,7 +1,7 @@
 //! How a call is bounded and repeated.
 
 use backon::{ExponentialBuilder, Retryable};
-use std::{future::Future, time::Duration};
+use std::{error::Error, future::Future, time::Duration};
 use tonic::{Code, Response, Status};
 
 /// When to try again, and when to give up.
@@ -30,6 +30,14 @@ impl Default for Patience {
 }
 
 impl Patience {
+    /// Tries for about `total` before it gives up on a peer.
+    pub fn lasting(total: Duration) -> Self {
+        let patience = Self::default();
+        // Nine pauses double from 50 ms up to the longest; all others are the longest, which jitter makes half as long again.
+        let long_pauses = total.as_secs() * 2 / (3 * patience.longest_pause.as_secs());
+        Self { attempts: 9 + u32::try_from(long_pauses).unwrap_or(u32::MAX - 9), ..patience }
+    }
+
     /// The pauses between attempts, jittered so that workers do not come back all at once.
     pub fn pauses(&self) -> ExponentialBuilder {
         ExponentialBuilder::default()
@@ -71,9 +79,40 @@ pub async fn within<T>(deadline: Duration, future: impl Future<Output = Result<T
 
 /// Whether the same call may succeed later: the peer is away, restarting or overloaded, rather than disagreeing.
 pub fn is_transient(status: &Status) -> bool {
+    if is_distrust(status) {
+        return false;
+    }
     // A connection that breaks under a call is reported as `Unknown` or `Cancelled`, depending on the moment.
     matches!(
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unknown | Code::Cancelled
     )
+}
+
+/// Whether the two ends do not trust each other's certificates, which no repetition changes.
+pub fn is_distrust(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        // What rustls says is wrapped several times on its way here, at times in types that hide it; its words stay.
+        let text = error.to_string();
+        if text.contains("invalid peer certificate") || text.contains("received fatal alert") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// What went wrong, with the causes that a status keeps to itself.
+pub fn explain(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

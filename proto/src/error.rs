@@ -42,6 +42,16 @@ pub enum WireError {
         /// The most we accept.
         limit: u64,
     },
+    /// A value that makes no sense.
+    #[error("`{field}` is {value}, expected {rule}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// Groups of a lease that do not ascend.
     #[error("`requests` has group {got} after group {before}")]
     Unordered {

@@ -123,6 +123,7 @@ impl From<LearnerReport> for v1::AdvanceRequest {
             taken: report.taken,
             received_below: report.received.first_gap(),
             received: report.received.behind_gap().collect(),
+            address: String::new(),
         }
     }
 }

@@ -1,17 +1,22 @@
 //! The wire, and nothing else: what the three roles say to each other.
 //!
 //! [`v1`] is generated from `proto/riser/v1/*.proto`. Around it: conversions to core types that believe nothing
-//! ([`group`], [`lease`], [`policy`], [`catalog`]), the settings of both ends of a connection ([`transport`]), how a call is
-//! bounded and repeated ([`call`]), and how policies are sent to subscribers, which learner and workers do alike
-//! ([`policy_feed`]). The crate refuses to know what a role does with a message.
+//! ([`group`], [`lease`], [`policy`], [`catalog`], [`join`]), the settings of both ends of a connection ([`transport`]), who
+//! may come in ([`access`]) and what is shown at the door ([`channel`]), how a call is bounded and repeated ([`call`]), and
+//! how policies are sent to subscribers, which learner and workers do alike ([`policy_feed`]). The crate refuses to know what
+//! a role does with a message.
 //!
 //! Start reading at `proto/riser/v1/coordinator.proto`.
 
+pub mod access;
 pub mod call;
 pub mod catalog;
+pub mod channel;
 pub mod egress;
 pub mod error;
 pub mod group;
+pub mod health;
+pub mod join;
 pub mod lease;
 pub mod policy;
 pub mod policy_feed;

@@ -3,8 +3,10 @@
 //! A sender may use the frame size its peer advertises and may fill the window its peer opens, so both ends carry the
 //! same numbers. 16 MiB of window and 1 MiB frames move weights at the speed of raw TCP; the defaults reach a third.
 //!
-//! Nothing here opens a socket: servers take any stream of connections, clients any [`Channel`], so that a simulated
-//! network can carry both.
+//! Nothing here opens a socket: servers take any stream of connections, clients any channel, so that a simulated network
+//! can carry both.
+
+pub use crate::channel::Channel;
 
 use crate::v1::{
     coordinator_client::CoordinatorClient,
@@ -15,7 +17,7 @@ use crate::v1::{
     policy_relay_server::{PolicyRelay, PolicyRelayServer},
 };
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Endpoint, Server};
 
 /// Data bytes of one message of a long transfer.
 pub const CHUNK_BYTES: usize = 1 << 20;
@@ -57,15 +59,15 @@ pub fn endpoint(endpoint: Endpoint) -> Endpoint {
 }
 
 /// A client of the coordinator with our message limits.
-pub fn coordinator_client(channel: Channel) -> CoordinatorClient<Channel> {
-    CoordinatorClient::new(channel)
+pub fn coordinator_client(channel: impl Into<Channel>) -> CoordinatorClient<Channel> {
+    CoordinatorClient::new(channel.into())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
 /// A client of the learner with our message limits.
-pub fn learner_client(channel: Channel) -> LearnerClient<Channel> {
-    LearnerClient::new(channel)
+pub fn learner_client(channel: impl Into<Channel>) -> LearnerClient<Channel> {
+    LearnerClient::new(channel.into())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }

@@ -12,7 +12,7 @@ mod checks;
 pub use account::Account;
 
 use crate::run_database::{RunDatabase, RunDatabaseError, RunFacts};
-use checks::Check;
+use checks::{Check, Reads};
 use rusqlite::{Connection, named_params};
 use serde::Serialize;
 use std::{fmt, path::Path};
@@ -35,8 +35,8 @@ pub struct Audit {
     pub violations: Vec<Violation>,
     /// Newest version of the run.
     pub version: u64,
-    /// What became of the leased groups.
-    pub account: Account,
+    /// What became of the leased groups; `None` where leases and groups are in different logs.
+    pub account: Option<Account>,
 }
 
 /// A row that breaks an invariant.
@@ -70,14 +70,21 @@ pub fn audit(path: &Path) -> Result<Audit, RunDatabaseError> {
 }
 
 fn examine(connection: &Connection, facts: &RunFacts) -> rusqlite::Result<Audit> {
-    let has_coordinator: bool =
-        connection
-            .query_row("SELECT EXISTS (SELECT 1 FROM sessions WHERE role = 'coordinator')", [], |row| row.get(0))?;
+    let is_there = |rows: &str| connection.query_row(&format!("SELECT EXISTS ({rows})"), [], |row| row.get(0));
+    let has_coordinator: bool = is_there("SELECT 1 FROM sessions WHERE role = 'coordinator'")?;
+    let has_learner: bool = is_there("SELECT 1 FROM sessions WHERE role = 'learner'")?;
+    // A run may have gone on with a coordinator elsewhere after it was begun with one that is here.
+    let has_both = has_coordinator && has_learner && !is_there("SELECT 1 FROM run WHERE key = 'coordinator'")?;
     let (mut checked, mut violations) = (vec![], vec![]);
     let in_lockstep = facts.pacing.name() == "lockstep";
     for check in checks::ALL {
-        // A log of the learner alone knows nothing of leases, a bounded run promises no particular versions.
-        if (check.needs_leases && !has_coordinator) || (check.lockstep_only && !in_lockstep) {
+        let has_events = match check.reads {
+            Reads::Learner => has_learner,
+            Reads::Coordinator => has_coordinator,
+            Reads::Both => has_both,
+        };
+        // A bounded run promises no particular versions.
+        if !has_events || (check.lockstep_only && !in_lockstep) {
             continue;
         }
         if !checked.contains(&check.invariant) {
@@ -85,10 +92,8 @@ fn examine(connection: &Connection, facts: &RunFacts) -> rusqlite::Result<Audit>
         }
         violations.extend(ask(connection, facts, check)?);
     }
-    let account = account::settle(connection)?;
-    if has_coordinator {
-        violations.extend(account.violations());
-    }
+    let account = has_both.then(|| account::settle(connection)).transpose()?;
+    violations.extend(account.iter().flat_map(Account::violations));
     let version: Option<i64> = connection.query_row("SELECT max(version) FROM lineage", [], |row| row.get(0))?;
     Ok(Audit {
         clean: violations.is_empty(),

@@ -1,5 +1,6 @@
 //! What can be typed: arguments and their help.
 
+pub(crate) mod cluster;
 pub(crate) mod prepare;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -17,7 +18,8 @@ use std::path::PathBuf;
         riser prepare d3 amazon_games_d3 data/games         interactions -> prepared data folder\n  \
         riser sft -c games.toml --out runs/games-sft        supervised stage\n  \
         riser train -c games.toml --out runs/games-riser    reinforcement stage\n  \
-        riser evaluate runs/games-riser --data data/games   ranking metrics with intervals\n\n\
+        riser evaluate runs/games-riser --data data/games   ranking metrics with intervals\n  \
+        riser worker --coordinator https://HOST:7470 ...    the cluster on several hosts: coordinator, learner, worker\n\n\
         Exit status: 0 done, 1 the run failed, 2 the command line or the configuration is wrong."
 )]
 pub(crate) struct Arguments {
@@ -47,6 +49,14 @@ pub(crate) enum Command {
     Sft(Stage),
     /// Runs the reinforcement stage on an embedded cluster of this machine.
     Train(Stage),
+    /// Schedules a run whose learner and workers are processes of their own.
+    Coordinator(cluster::Coordinator),
+    /// Trains from what workers send; tells a coordinator where it is.
+    Learner(cluster::Learner),
+    /// Samples for a run; needs only the coordinator's address and a credential.
+    Worker(cluster::Worker),
+    /// Makes the certificates of a cluster.
+    Certs(cluster::Certs),
     /// Measures a checkpoint, or compares two on the same rows.
     Evaluate(Evaluate),
     /// Recommends the next items for a history.

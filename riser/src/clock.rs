@@ -34,6 +34,14 @@ pub(crate) fn timestamp() -> String {
     utc(since_epoch.as_secs())
 }
 
+/// The present day, UTC: year, month and day of the month.
+pub(crate) fn today() -> (i32, u8, u8) {
+    let text = timestamp();
+    let number = |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse().ok());
+    let (year, month, day) = (number(0..4), number(5..7), number(8..10));
+    (year.unwrap_or(2026), month.unwrap_or(1) as u8, day.unwrap_or(1) as u8)
+}
+
 /// Seconds since 1970 as a UTC date and time, by Hinnant's days-to-civil algorithm.
 fn utc(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

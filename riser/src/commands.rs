@@ -1,15 +1,19 @@
 //! One file per command. Parsing never acts and commands never parse.
 
 mod audit;
+mod certs;
 mod config;
+mod coordinator;
 mod evaluate;
 mod export;
+mod learner;
 mod prepare;
 mod quickstart;
 mod recommend;
 mod report;
 mod sft;
 mod train;
+mod worker;
 
 use crate::cli::{Arguments, Command, Format};
 use crate::failure::Hint;
@@ -26,6 +30,10 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Prepare(command) => prepare::run(&command, format),
         Command::Sft(command) => sft::run(&command, format),
         Command::Train(command) => train::run(&command, format),
+        Command::Coordinator(command) => coordinator::run(&command, format),
+        Command::Learner(command) => learner::run(&command, format),
+        Command::Worker(command) => worker::run(&command, format),
+        Command::Certs(command) => certs::run(&command, format),
         Command::Evaluate(command) => evaluate::run(&command, format),
         Command::Recommend(command) => recommend::run(&command, format),
         Command::Export(command) => export::run(&command, format),

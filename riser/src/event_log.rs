@@ -1,20 +1,51 @@
-//! The event log of a run on this machine.
+//! The event log of a run on this machine, and which start of a role this is.
 
 use crate::clock;
 use crate::run_folder::RunFolder;
 use riser::run_database::{FILE, Role, RunDatabase, RunFacts};
 use riser::run_log::RunLog;
+use riser_coordinator::schedule::ScheduleConfig;
+use riser_core::ids::Incarnation;
+use riser_core::run_event::RunEvent;
 use riser_learner::LearnerConfig;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Opens the log of `run`, gives the learner its incarnation and a way to the log, and starts the writer. A log that fails
 /// stops the run.
 pub(crate) fn start(run: &RunFolder, learner: &mut LearnerConfig, stop: &CancellationToken) -> anyhow::Result<RunLog> {
     let facts = RunFacts { pacing: learner.pacing, total_batches: learner.total_batches };
-    let mut database = RunDatabase::open(&run.path().join(FILE), &facts)?;
-    learner.incarnation = database.new_incarnation(Role::Learner)?;
+    let (log, sender, incarnation) = begin(run, &facts, Role::Learner, stop)?;
+    (learner.incarnation, learner.log) = (incarnation, Some(sender));
+    Ok(log)
+}
+
+/// The same for a coordinator in a process of its own, whose way to the log is the second value.
+pub(crate) fn start_coordinator(
+    run: &RunFolder,
+    schedule: &mut ScheduleConfig,
+    stop: &CancellationToken,
+) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>)> {
+    let facts = RunFacts { pacing: schedule.pacing, total_batches: schedule.total_batches };
+    let (log, sender, incarnation) = begin(run, &facts, Role::Coordinator, stop)?;
+    schedule.incarnation = incarnation;
+    Ok((log, sender))
+}
+
+/// Opens the database of `run` for whoever has something to say that is no event.
+pub(crate) fn open(run: &RunFolder, facts: &RunFacts) -> anyhow::Result<RunDatabase> {
+    Ok(RunDatabase::open(&run.path().join(FILE), facts)?)
+}
+
+fn begin(
+    run: &RunFolder,
+    facts: &RunFacts,
+    role: Role,
+    stop: &CancellationToken,
+) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>, Incarnation)> {
+    let mut database = open(run, facts)?;
+    let incarnation = database.new_incarnation(role)?;
     let stop = stop.clone();
     let (log, sender) = RunLog::start(database, clock::seconds_since_1970, move || stop.cancel())?;
-    learner.log = Some(sender);
-    Ok(log)
+    Ok((log, sender, incarnation))
 }

@@ -155,6 +155,15 @@ fn conflict_hint(conflict: &Conflict) -> String {
             format!("`optimizer.minibatches` can be {}", divisors.join(", "))
         }
         Conflict::LeaseExceedsBatch { groups, .. } => format!("set `train.groups_per_lease` to at most {groups}"),
+        Conflict::PlaintextBeyondLoopback { .. } => {
+            "set `cluster.security = \"mtls\"` with certificates from `riser certs`, \
+            or \"token\", or \"plaintext\" if everybody on that network may take part"
+                .to_owned()
+        }
+        Conflict::NothingToAdvertise { .. } => {
+            "set `cluster.learner.advertise` to the host name and port that workers reach it at".to_owned()
+        }
+        Conflict::LeaseLifetime { timeout, .. } => format!("set `cluster.lease_lifetime` to at least {timeout}"),
         Conflict::NarrowBeam { top_k, .. } => format!("set `evaluate.beam_width` to at least {top_k}"),
     }
 }

@@ -1,12 +1,13 @@
 //! What the program is made of and tests want to drive directly; it does not print.
 //!
 //! [`cluster`] runs the three roles in one process; [`roles`] gives them a policy and data; [`settings`] turns the
-//! configuration into the settings of the parts; [`training_state`] is what a checkpoint holds; [`ranking`] and
-//! [`measurement`] judge a policy; [`run_log`] writes a run's event log into its [`run_database`], and [`audit`] proves from it
-//! that the run kept its promises.
+//! configuration into the settings of the parts, [`joining`] into what a worker elsewhere is told; [`training_state`] is what a
+//! checkpoint holds; [`ranking`] and [`measurement`] judge a policy; [`run_log`] writes a run's event log into its
+//! [`run_database`], and [`audit`] proves from it that the run kept its promises.
 
 pub mod audit;
 pub mod cluster;
+pub mod joining;
 pub mod measurement;
 pub mod ranking;
 pub mod roles;

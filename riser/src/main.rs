@@ -14,6 +14,7 @@ mod item_lookup;
 mod metrics_log;
 mod model_folder;
 mod output;
+mod processes;
 mod progress;
 mod recovery;
 mod reinforcement;
@@ -37,15 +38,21 @@ fn main() -> ExitCode {
     unsafe {
         std::env::set_var("CANDLE_NUM_THREADS", "1");
     }
+    let arguments = cli::Arguments::parse();
+    // A process of a cluster says what happens to it; everything else shows progress instead.
+    let usual = match arguments.command {
+        cli::Command::Coordinator(_) => "warn,riser_coordinator=info",
+        cli::Command::Worker(_) => "warn,riser_rollout_worker=info",
+        _ => "warn",
+    };
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual)),
         )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    let arguments = cli::Arguments::parse();
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),

@@ -12,15 +12,16 @@ use riser::cluster::{self, ClusterConfig, Parts};
 use riser::ranking::{self, Search};
 use riser::roles::{PolicySamplers, PolicyTrainer, RlPrompts, Watch};
 use riser::settings;
+use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::config::{EvaluationSplit, RunConfig};
 use riser_core::data_folder::DataFolder;
 use riser_core::digest::Digest;
-use riser_core::ids::WorkerId;
-use riser_core::lockstep::Lockstep;
+use riser_core::ids::{Incarnation, WorkerId};
+use riser_core::pacing::Pacing;
 use riser_learner::checkpoint::{self, Checkpoint};
 use riser_learner::config::CheckpointConfig;
 use riser_learner::recovery::Recovery;
-use riser_learner::{Event, LearnerConfig};
+use riser_learner::{Event, LearnerConfig, Outcome};
 use riser_policy::Device;
 use riser_policy::parameters::Parameters;
 use riser_rollout_worker::WorkerConfig;
@@ -53,12 +54,6 @@ const KEPT_CHECKPOINTS: usize = 2;
 /// Workers that may be started again in one run.
 const MAX_RESTARTS: usize = 8;
 
-/// A worker that says nothing for this long loses its lease.
-const LEASE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// A worker that does not finish a lease in this time loses it.
-const LEASE_LIFETIME: Duration = Duration::from_secs(600);
-
 /// Events that may wait to be shown before the learner waits for us.
 const EVENT_BUFFER: usize = 64;
 
@@ -79,6 +74,20 @@ pub(crate) fn run(
     reference: &Parameters,
     run: &RunFolder,
     stop: &CancellationToken,
+) -> anyhow::Result<Option<Finished>> {
+    run_with(config, data, reference, run, stop, |settings, parts, stop| async move {
+        recovery::explained(cluster::run(settings, parts, stop).await)
+    })
+}
+
+/// Runs the stage, or the rest of it, on a cluster that `execute` makes of its settings and parts; see [`run`].
+pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
+    config: &RunConfig,
+    data: &Arc<DataFolder>,
+    reference: &Parameters,
+    run: &RunFolder,
+    stop: &CancellationToken,
+    execute: impl FnOnce(ClusterConfig, Parts, CancellationToken) -> F,
 ) -> anyhow::Result<Option<Finished>> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let durable = recovery::durable(&config.store, run)?;
@@ -105,9 +114,9 @@ pub(crate) fn run(
             }
             Ok(())
         };
-        let (outcome, observed) = tokio::join!(cluster::run(cluster, parts, stop.clone()), observe);
+        let (outcome, observed) = tokio::join!(execute(cluster, parts, stop.clone()), observe);
         observed?;
-        recovery::explained(outcome)
+        outcome
     });
     // With the runtime goes everyone who could still have something to log.
     drop(runtime);
@@ -133,15 +142,42 @@ fn finished(config: &RunConfig, run: &RunFolder, checkpoint: Option<&Checkpoint>
     }
 }
 
+fn groups(count: usize) -> anyhow::Result<NonZeroU32> {
+    u32::try_from(count).ok().and_then(NonZeroU32::new).context("too many groups")
+}
+
+/// How the stage is paced.
+pub(crate) fn pacing(config: &RunConfig) -> anyhow::Result<Pacing> {
+    config.train.pacing().context("`train` has a number that is too large")
+}
+
+/// The schedule of a coordinator in a process of its own; its incarnation is replaced.
+pub(crate) fn schedule(config: &RunConfig) -> anyhow::Result<ScheduleConfig> {
+    Ok(ScheduleConfig {
+        pacing: pacing(config)?,
+        groups_per_lease: groups(config.train.groups_per_lease)?,
+        total_batches: config.train.steps,
+        incarnation: Incarnation(1),
+        lease_timeout: Duration::from_secs(config.cluster.lease_timeout),
+        lease_lifetime: Duration::from_secs(config.cluster.lease_lifetime),
+        max_waiting: config.cluster.max_workers.saturating_mul(2),
+    })
+}
+
+/// The prompts of the stage.
+pub(crate) fn prompts(config: &RunConfig, data: &Arc<DataFolder>) -> anyhow::Result<RlPrompts> {
+    RlPrompts::new(data.clone(), config.model.max_prompt_tokens)
+        .ok_or_else(|| Usage(format!("the data in {} has no prompts", data.path().display())))
+        .hint(|| "prepare it again with rows for `--prompts`".to_owned())
+}
+
 fn cluster_config(
     config: &RunConfig,
     run: &RunFolder,
     checkpoint: Option<&Checkpoint>,
 ) -> anyhow::Result<ClusterConfig> {
     let train = &config.train;
-    let groups = |count: usize| u32::try_from(count).ok().and_then(NonZeroU32::new).context("too many groups");
-    let pacing = train.pacing().context("`train` has a number that is too large")?;
-    let mut learner = LearnerConfig::new(pacing, config.objective.space, train.steps);
+    let mut learner = LearnerConfig::new(pacing(config)?, config.objective.space, train.steps);
     if let Some(Checkpoint { manifest, retained, .. }) = checkpoint {
         learner.start_version = manifest.version;
         learner.start_digest = Some(manifest.policy);
@@ -159,8 +195,8 @@ fn cluster_config(
         num_workers: train.workers.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN),
         max_restarts: MAX_RESTARTS,
         groups_per_lease: groups(train.groups_per_lease)?,
-        lease_timeout: LEASE_TIMEOUT,
-        lease_lifetime: LEASE_LIFETIME,
+        lease_timeout: Duration::from_secs(config.cluster.lease_timeout),
+        lease_lifetime: Duration::from_secs(config.cluster.lease_lifetime),
         seed: config.seed,
     })
 }
@@ -186,11 +222,8 @@ fn parts(
         }
         None => PolicyTrainer::start(reference, data.clone(), reinforce, watch)?,
     };
-    let prompts = RlPrompts::new(data.clone(), config.model.max_prompt_tokens)
-        .ok_or_else(|| Usage(format!("the data in {} has no prompts", data.path().display())))
-        .hint(|| "prepare it again with rows for `--prompts`".to_owned())?;
     Ok(Parts {
-        prompts: Box::new(prompts),
+        prompts: Box::new(prompts(config, data)?),
         tree: Arc::new(data.tree().clone()),
         trainer: Box::new(trainer),
         samplers: Arc::new(PolicySamplers {

@@ -193,6 +193,26 @@ impl RunDatabase {
         reserve().map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
     }
 
+    /// Makes sure that new starts of `role` get higher numbers than `known`, which was given out by another database.
+    ///
+    /// # Errors
+    /// [`RunDatabaseError`].
+    pub fn go_beyond(&mut self, role: Role, known: Incarnation) -> Result<(), RunDatabaseError> {
+        let taken = "INSERT OR IGNORE INTO incarnations (role, incarnation) VALUES (?, ?)";
+        let written = self.connection.execute(taken, params![role.name(), known.0]);
+        written.map(drop).map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
+    }
+
+    /// Writes down, for good, that leases of this run are in the log of a coordinator elsewhere.
+    ///
+    /// # Errors
+    /// [`RunDatabaseError`].
+    pub fn coordinated_elsewhere(&mut self) -> Result<(), RunDatabaseError> {
+        let fact = "INSERT OR REPLACE INTO run (key, value) VALUES ('coordinator', '\"elsewhere\"')";
+        let written = self.connection.execute(fact, []);
+        written.map(drop).map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
+    }
+
     /// Adds events in one transaction; `at` is in seconds since 1970.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! checkpoints/     resumable states and the best model
 //! evaluation.json  results of the last evaluation
 //! report.html      curves and tables, written when the run ends
+//! coordinator/     what a coordinator process keeps, a run folder of its own
 //! ```
 
 use crate::clock;
@@ -18,6 +19,9 @@ use riser_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Name of the coordinator's folder inside a run folder.
+pub(crate) const COORDINATOR: &str = "coordinator";
 
 /// What a run is; two runs are the same when command, configuration, data and start are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,7 +77,8 @@ impl RunFolder {
             folder.check_same(&folder.identity()?, &identity)?;
             return Ok(folder);
         }
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+        let foreign = |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != COORDINATOR);
+        if fs::read_dir(path).is_ok_and(|mut entries| entries.any(foreign)) {
             return Err(Usage(format!("{} exists and is not a run folder", path.display())))
                 .hint(|| "choose another folder with `--out`".to_owned());
         }

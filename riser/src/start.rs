@@ -9,6 +9,7 @@ use riser_core::data_folder::DataFolder;
 use riser_policy::Device;
 use riser_policy::parameters::Parameters;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Opens a prepared data folder.
 pub(crate) fn data(path: &Path) -> anyhow::Result<DataFolder> {
@@ -24,6 +25,14 @@ pub(crate) fn policy(config: &RunConfig, data: &DataFolder) -> anyhow::Result<Pa
             Parameters::initialise(&shape, config.seed, &Device::Cpu).context("cannot make the model")
         }
     }
+}
+
+/// The data and the policy that the reinforcement stage starts from.
+pub(crate) fn reinforcement(config: &RunConfig) -> anyhow::Result<(Arc<DataFolder>, Parameters)> {
+    let (data_path, init) = (config.data_path()?, config.train_init()?);
+    let data = Arc::new(data(data_path)?);
+    let reference = fitting(model_folder::load(init)?, &data, init)?;
+    Ok((data, reference))
 }
 
 /// Checks that a policy knows every token of the data.

@@ -41,13 +41,14 @@ fn refusal(config: &str) -> String {
 fn help_goes_to_stdout_and_names_every_command_with_examples() {
     let (status, stdout, stderr) = riser(&["--help"]);
     assert_eq!((status, stderr.as_str()), (0, ""));
-    for word in
-        ["quickstart", "prepare", "sft", "train", "evaluate", "recommend", "export", "report", "audit", "config"]
-    {
+    let cluster = ["coordinator", "learner", "worker", "certs"];
+    let others =
+        ["quickstart", "prepare", "sft", "train", "evaluate", "recommend", "export", "audit", "report", "config"];
+    for word in others.iter().chain(&cluster) {
         assert!(stdout.contains(&format!("\n  {word} ")), "{word} is missing in:\n{stdout}");
     }
     assert!(stdout.contains("Examples:\n  riser quickstart"), "{stdout}");
-    for command in ["quickstart", "prepare", "sft", "train", "evaluate", "recommend", "export", "audit"] {
+    for command in others[..8].iter().chain(&cluster).copied() {
         let (status, stdout, _) = riser(&[command, "--help"]);
         assert_eq!(status, 0);
         assert!(stdout.contains("Example"), "`riser {command} --help` has no example:\n{stdout}");

@@ -6,9 +6,10 @@ use riser_core::prefix_tree::PrefixTree;
 use riser_proto::{
     call::{is_transient, within},
     catalog::CatalogAssembler,
-    transport, v1,
+    transport::{self, Channel},
+    v1,
 };
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// Asks the coordinator for the prefix tree until it arrives whole.
 pub(crate) async fn fetch(config: &WorkerConfig, coordinator: Channel) -> Result<PrefixTree, WorkerError> {

@@ -18,19 +18,22 @@ use crate::{
 use riser_core::{
     delta::offer::PolicyOffer,
     group::RolloutGroup,
-    ids::PolicyVersion,
     lease::{Claim, Lease, SampleRequest},
     run_event::Origin,
     snapshot::{PolicyIdentity, PolicySnapshot},
 };
 use riser_proto::{
+    call::Patience,
     lease::{LeaseOutcome, LeaseReply, millis},
-    transport,
+    transport::{self, Channel},
     v1::{self, coordinator_client::CoordinatorClient},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
-use tonic::transport::Channel;
+use tokio_util::sync::CancellationToken;
+
+/// Pause before the coordinator is asked again about a lease whose policy no batch seems to need.
+const DOUBT: Duration = Duration::from_millis(500);
 
 /// What a worker did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub struct Summary {
     pub leases: u64,
     /// Groups delivered.
     pub groups: u64,
-    /// Leases dropped because their batch had been trained meanwhile.
+    /// Leases dropped because their batch had been trained meanwhile, or because the learner was started again.
     pub overtaken: u64,
     /// Leases given back because the learner had no place for a group of them.
     pub untimely: u64,
@@ -54,6 +57,17 @@ pub(crate) struct LeaseLoop {
     /// At home between calls, away on a blocking thread during one.
     sampler: Option<Box<dyn Sampler>>,
     loaded: Option<PolicyIdentity>,
+    drain: CancellationToken,
+}
+
+/// What became of a lease in hand.
+enum Delivery {
+    /// The learner has answered for every group.
+    Received(Receipt),
+    /// Nobody wants its groups any more.
+    Overtaken,
+    /// The worker is to end and had not begun to sample.
+    Drained,
 }
 
 impl LeaseLoop {
@@ -63,20 +77,29 @@ impl LeaseLoop {
         learner: Channel,
         shelf: watch::Receiver<PolicyOffer>,
         sampler: Box<dyn Sampler>,
+        drain: CancellationToken,
     ) -> Self {
         let coordinator = transport::coordinator_client(coordinator);
-        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None }
+        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None, drain }
     }
 
-    /// Works until the coordinator says that the run is over.
+    /// Works until the coordinator says that the run is over, or until it is to drain.
     pub(crate) async fn run(mut self, summary: &mut Summary) -> Result<(), WorkerError> {
-        loop {
-            match self.ask().await? {
+        let drain = self.drain.clone();
+        while !drain.is_cancelled() {
+            // A question that is dropped is one that the coordinator answers no more: it gives the work to someone else.
+            let reply = tokio::select! {
+                biased;
+                reply = self.ask() => reply?,
+                () = drain.cancelled() => return Ok(()),
+            };
+            match reply {
                 LeaseReply::Done => return Ok(()),
                 LeaseReply::Wait => {}
                 LeaseReply::Work(lease) => self.work(lease, summary).await?,
             }
         }
+        Ok(())
     }
 
     async fn ask(&mut self) -> Result<LeaseReply, WorkerError> {
@@ -95,25 +118,27 @@ impl LeaseLoop {
         let worker = self.config.id.0;
         tracing::debug!(worker, lease = lease.id.0, epoch = lease.epoch.0, version = lease.version.0, "lease taken");
         let (coordinator, patience) = (self.coordinator.clone(), self.config.patience);
-        let keep_alive = renewals(coordinator, patience, self.claim(&lease), lease.timeout);
+        let lost = CancellationToken::new();
+        let keep_alive = renewals(coordinator, patience, self.claim(&lease), lease.timeout, lost.clone());
         let delivered = tokio::select! {
-            delivered = self.deliver(&lease) => delivered,
+            delivered = self.deliver(&lease, &lost) => delivered,
             never = keep_alive => match never {},
         };
         match delivered {
-            Ok(Some(Receipt::Complete)) => {
+            Ok(Delivery::Received(Receipt::Complete)) => {
                 self.end(&lease, LeaseOutcome::Done).await?;
                 summary.leases += 1;
                 summary.groups += lease.requests.len() as u64;
             }
             // Whoever gets the lease next samples it with a version that the learner has a place for.
-            Ok(Some(Receipt::Untimely)) => {
+            Ok(Delivery::Received(Receipt::Untimely)) => {
                 self.end(&lease, LeaseOutcome::Released).await?;
                 summary.untimely += 1;
             }
             // Its batch has been trained on, as the coordinator is about to hear. Giving the lease back would only bring it
             // here again.
-            Ok(None) => summary.overtaken += 1,
+            Ok(Delivery::Overtaken | Delivery::Received(Receipt::Unwanted)) => summary.overtaken += 1,
+            Ok(Delivery::Drained) => self.end(&lease, LeaseOutcome::Released).await?,
             Err(error) => {
                 // Someone else can try at once instead of waiting for the lease to expire.
                 if let Err(unheard) = self.end(&lease, LeaseOutcome::Released).await {
@@ -125,29 +150,45 @@ impl LeaseLoop {
         Ok(())
     }
 
-    /// Samples and submits; `None` if the lease was overtaken before it could be sampled.
-    async fn deliver(&mut self, lease: &Lease) -> Result<Option<Receipt>, WorkerError> {
-        let Some(policy) = self.policy(lease.version).await else { return Ok(None) };
+    /// Samples and submits.
+    async fn deliver(&mut self, lease: &Lease, lost: &CancellationToken) -> Result<Delivery, WorkerError> {
+        let policy = match self.policy(lease, lost).await {
+            Ok(policy) => policy,
+            Err(without) => return Ok(without),
+        };
         let groups = self.sample(policy, lease.requests.clone()).await?;
         let origin = Origin { worker: self.config.id, lease: lease.id, epoch: lease.epoch };
-        submission::submit(&self.config, self.learner.clone(), groups, origin).await.map(Some)
+        let (coordinator, patience, claim) = (self.coordinator.clone(), self.config.patience, self.claim(lease));
+        let is_held = move || is_held(coordinator.clone(), patience, claim);
+        submission::submit(&self.config, self.learner.clone(), groups, origin, is_held).await.map(Delivery::Received)
     }
 
     fn claim(&self, lease: &Lease) -> Claim {
         Claim { lease: lease.id, epoch: lease.epoch, worker: self.config.id, version: lease.version }
     }
 
-    /// Waits for the leased version; `None` if it can no longer be asked for.
-    async fn policy(&mut self, version: PolicyVersion) -> Option<Arc<PolicySnapshot>> {
+    /// Waits for the leased version; the error says what becomes of the lease without it.
+    async fn policy(&mut self, lease: &Lease, lost: &CancellationToken) -> Result<Arc<PolicySnapshot>, Delivery> {
+        let drain = self.drain.clone();
         loop {
-            match look_up(&self.shelf.borrow_and_update(), version) {
-                Lookup::Here(policy) => return Some(policy),
-                Lookup::Gone => return None,
-                Lookup::NotYet => {}
+            let lookup = look_up(&self.shelf.borrow_and_update(), lease.version);
+            let is_gone = match lookup {
+                Lookup::Here(policy) => return Ok(policy),
+                Lookup::Gone => true,
+                Lookup::NotYet => false,
+            };
+            // Either the lease is from before the learner was started again, or the shelf is.
+            if is_gone && !is_held(self.coordinator.clone(), self.config.patience, self.claim(lease)).await {
+                return Err(Delivery::Overtaken);
             }
-            if self.shelf.changed().await.is_err() {
-                // The subscriber has failed and its error ends the worker; until then there is nothing to do.
-                std::future::pending::<()>().await;
+            tokio::select! {
+                changed = self.shelf.changed() => if changed.is_err() {
+                    // The subscriber has failed and its error ends the worker; until then there is nothing to do.
+                    std::future::pending::<()>().await;
+                },
+                () = tokio::time::sleep(DOUBT), if is_gone => {}
+                () = lost.cancelled() => return Err(Delivery::Overtaken),
+                () = drain.cancelled() => return Err(Delivery::Drained),
             }
         }
     }
@@ -221,13 +262,20 @@ fn sample(
     Ok(groups)
 }
 
+/// Whether the coordinator still wants a lease from its holder, as far as it can be asked.
+async fn is_held(mut client: CoordinatorClient<Channel>, patience: Patience, claim: Claim) -> bool {
+    let renewed = patience.once(client.renew(v1::RenewRequest { claim: Some(claim.into()) })).await;
+    !matches!(renewed, Ok(v1::RenewReply { held: false }))
+}
+
 /// Renews a lease three times per timeout until dropped. A renewal that fails is tried again at the next beat; a lease that
-/// is lost is not mourned here.
+/// is lost is told to whoever waits for its policy, and not mourned once sampling has begun.
 async fn renewals(
     client: CoordinatorClient<Channel>,
-    patience: riser_proto::call::Patience,
+    patience: Patience,
     claim: Claim,
     timeout: Duration,
+    lost: CancellationToken,
 ) -> std::convert::Infallible {
     let request = v1::RenewRequest { claim: Some(claim.into()) };
     loop {
@@ -235,7 +283,10 @@ async fn renewals(
         let mut client = client.clone();
         match patience.once(client.renew(request)).await {
             Ok(v1::RenewReply { held: true }) => {}
-            Ok(v1::RenewReply { held: false }) => std::future::pending().await,
+            Ok(v1::RenewReply { held: false }) => {
+                lost.cancel();
+                std::future::pending().await
+            }
             Err(status) => tracing::info!(lease = claim.lease.0, %status, "renewal failed"),
         }
     }

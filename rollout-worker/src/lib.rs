@@ -22,5 +22,5 @@ mod submission;
 pub use config::WorkerConfig;
 pub use error::WorkerError;
 pub use lease_loop::Summary;
-pub use role::{RelayPlace, run, run_at};
+pub use role::{Ending, RelayPlace, run, run_at};
 pub use sampler::{Sampler, SamplerError, SamplerFactory};

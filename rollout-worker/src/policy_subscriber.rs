@@ -17,11 +17,12 @@ use riser_proto::{
     WireError,
     call::{is_transient, within},
     policy::{self, Arrival, PolicyReceiver},
-    transport, v1,
+    transport::{self, Channel},
+    v1,
 };
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 /// How often those who take their policies from here hear that the stream is alive.
 const PULSE: Duration = Duration::from_secs(10);

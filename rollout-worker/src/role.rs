@@ -7,10 +7,10 @@ use crate::{
     sampler::SamplerFactory,
 };
 use riser_core::delta::offer::PolicyOffer;
+use riser_proto::transport::Channel;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 /// Where a worker stands in the relay tree.
 #[derive(Debug, Clone, Default)]
@@ -21,37 +21,46 @@ pub struct RelayPlace {
     pub shelf: watch::Sender<PolicyOffer>,
 }
 
-/// Runs the role until the run is over or `shutdown`, with policies from the learner.
-///
-/// A shutdown drops the lease in hand: it expires, or dies with the coordinator.
+/// How a worker is asked to end.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Finish the lease in hand, or give it back where sampling has not begun, and take no other.
+    pub drain: CancellationToken,
+    /// Drop everything: the lease in hand expires, or dies with the coordinator.
+    pub stop: CancellationToken,
+}
+
+/// Runs the role until the run is over or `shutdown`, which drops the lease in hand, with policies from the learner.
 ///
 /// # Errors
 /// [`WorkerError`]; nothing is lost with a worker, it can be started again.
 pub async fn run(
     config: WorkerConfig,
-    coordinator: Channel,
-    learner: Channel,
+    coordinator: impl Into<Channel>,
+    learner: impl Into<Channel>,
     samplers: Arc<dyn SamplerFactory>,
     shutdown: CancellationToken,
 ) -> Result<Summary, WorkerError> {
-    run_at(RelayPlace::default(), config, coordinator, learner, samplers, shutdown).await
+    let ending = Ending { stop: shutdown, ..Ending::default() };
+    run_at(RelayPlace::default(), config, coordinator, learner, samplers, ending).await
 }
 
-/// Runs the role at a place in the relay tree; see [`run`].
+/// Runs the role at a place in the relay tree until the run is over or it is asked to end.
 ///
 /// # Errors
 /// [`WorkerError`].
 pub async fn run_at(
     place: RelayPlace,
     config: WorkerConfig,
-    coordinator: Channel,
-    learner: Channel,
+    coordinator: impl Into<Channel>,
+    learner: impl Into<Channel>,
     samplers: Arc<dyn SamplerFactory>,
-    shutdown: CancellationToken,
+    ending: Ending,
 ) -> Result<Summary, WorkerError> {
     let mut summary = Summary::default();
-    let work = Box::pin(work(place, config, coordinator, learner, samplers, &mut summary));
-    shutdown.run_until_cancelled(work).await.unwrap_or(Ok(()))?;
+    let Ending { drain, stop } = ending;
+    let work = Box::pin(work(place, config, coordinator.into(), learner.into(), samplers, drain, &mut summary));
+    stop.run_until_cancelled(work).await.unwrap_or(Ok(()))?;
     tracing::info!(worker = config.id.0, leases = summary.leases, groups = summary.groups, "worker stopped");
     Ok(summary)
 }
@@ -62,15 +71,18 @@ async fn work(
     coordinator: Channel,
     learner: Channel,
     samplers: Arc<dyn SamplerFactory>,
+    drain: CancellationToken,
     summary: &mut Summary,
 ) -> Result<(), WorkerError> {
-    let tree = Arc::new(catalog::fetch(&config, coordinator.clone()).await?);
+    let fetched = drain.run_until_cancelled(catalog::fetch(&config, coordinator.clone())).await;
+    let Some(tree) = fetched else { return Ok(()) };
+    let tree = Arc::new(tree?);
     let made = tokio::task::spawn_blocking(move || samplers.sampler(tree));
     let sampler = made.await.map_err(WorkerError::panicked)?.map_err(WorkerError::Factory)?;
     let RelayPlace { parent, shelf } = place;
     let subscriber = PolicySubscriber::new(config, learner.clone(), parent, shelf.clone());
     let shelf = shelf.subscribe();
-    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler);
+    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler, drain);
     tokio::select! {
         ended = lease_loop.run(summary) => ended,
         failed = subscriber.run() => match failed {

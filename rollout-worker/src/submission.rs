@@ -6,12 +6,13 @@ use riser_core::{group::RolloutGroup, ids::GroupId, run_event::Origin};
 use riser_proto::{
     call::{is_transient, within},
     group::labelled,
-    transport, v1,
+    transport::{self, Channel},
+    v1,
 };
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 /// How the groups of a lease were received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,15 +21,19 @@ pub(crate) enum Receipt {
     Complete,
     /// The learner had no place for at least one, any more or yet.
     Untimely,
+    /// The learner is away, and nobody waits for these groups any more.
+    Unwanted,
 }
 
 /// Sends `groups` until the learner has answered each; groups without an answer are sent again when a stream breaks, which
-/// is harmless because the learner counts a group once.
-pub(crate) async fn submit(
+/// is harmless because the learner counts a group once. A stream is only opened again for a lease that is held: the learner
+/// may have gone because the run is over.
+pub(crate) async fn submit<F: Future<Output = bool>>(
     config: &WorkerConfig,
     learner: Channel,
     groups: Vec<RolloutGroup>,
     origin: Origin,
+    is_held: impl Fn() -> F,
 ) -> Result<Receipt, WorkerError> {
     let mut unacknowledged: BTreeMap<GroupId, v1::RolloutGroup> =
         groups.into_iter().map(|group| (group.id, labelled(group, origin))).collect();
@@ -40,6 +45,9 @@ pub(crate) async fn submit(
         match &error {
             WorkerError::Learner(status) if is_transient(status) => {}
             _ => return Err(error),
+        }
+        if !is_held().await {
+            return Ok(Receipt::Unwanted);
         }
         if unacknowledged.len() < before {
             pauses = config.patience.pauses().build();

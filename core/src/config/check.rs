@@ -19,7 +19,7 @@ pub(super) fn check(config: &RunConfig, place_of: PlaceOf<'_>) -> Result<(), Con
     })
 }
 
-struct Ranges<'a> {
+pub(super) struct Ranges<'a> {
     place_of: PlaceOf<'a>,
 }
 
@@ -36,7 +36,11 @@ impl Ranges<'_> {
         }
     }
 
-    fn at_least_one<T: Display + PartialOrd + From<u8>>(&self, key: &'static str, value: T) -> Result<(), ConfigError> {
+    pub(super) fn at_least_one<T: Display + PartialOrd + From<u8>>(
+        &self,
+        key: &'static str,
+        value: T,
+    ) -> Result<(), ConfigError> {
         let kept = value >= T::from(1);
         self.rule(key, value, "at least 1", kept)
     }
@@ -56,7 +60,8 @@ impl Ranges<'_> {
 }
 
 fn ranges(config: &RunConfig, ranges: &Ranges<'_>) -> Result<(), ConfigError> {
-    let RunConfig { seed, data: _, model, sft, rollout, objective, optimizer, train, evaluate, store } = config;
+    let RunConfig { seed, data: _, model, sft, rollout, objective, optimizer, train, evaluate, store, cluster } =
+        config;
     ranges.rule("seed", seed.0, "at most 9223372036854775807", i64::try_from(seed.0).is_ok())?;
 
     ranges.at_least_one("model.hidden_size", model.hidden_size)?;
@@ -110,6 +115,8 @@ fn ranges(config: &RunConfig, ranges: &Ranges<'_>) -> Result<(), ConfigError> {
 
     ranges.at_least_one("store.keep", store.keep)?;
     ranges.at_least_one("store.patience_seconds", store.patience_seconds)?;
+
+    cluster.ranges(ranges)?;
     objective.switches.validate().map_err(|error| match error {
         ObjectiveError::Setting { field, value, expected } => {
             let key = format!("objective.{field}");
@@ -124,7 +131,8 @@ fn conflicts(
     config: &RunConfig,
     unless: &dyn Fn(&str, bool, Conflict) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {
-    let RunConfig { model, sft, rollout, optimizer, train, evaluate, .. } = config;
+    let RunConfig { model, sft, rollout, optimizer, train, evaluate, cluster, .. } = config;
+    cluster.conflicts(unless)?;
     unless("sft.epochs", sft.steps.is_some() && sft.epochs.is_some(), Conflict::SftLength)?;
     if model.init.is_none() {
         let (hidden_size, heads) = (model.hidden_size, model.num_attention_heads);

@@ -97,6 +97,28 @@ pub enum Conflict {
         /// Prompts of a batch.
         groups: usize,
     },
+    /// A server that others can reach, without anything to keep them out.
+    #[error("`{key} = \"{address}\"` can be reached from other machines and `cluster.security` is \"loopback\"")]
+    PlaintextBeyondLoopback {
+        /// The setting.
+        key: &'static str,
+        /// The address.
+        address: String,
+    },
+    /// A learner that listens on every address of its machine, none of which it can tell others.
+    #[error("`cluster.learner.listen = \"{listen}\"` says no address that workers could reach")]
+    NothingToAdvertise {
+        /// Where it listens.
+        listen: std::net::SocketAddr,
+    },
+    /// A lease that ends before the first silence is noticed.
+    #[error("`cluster.lease_lifetime = {lifetime}` is less than `cluster.lease_timeout = {timeout}`")]
+    LeaseLifetime {
+        /// Seconds of silence.
+        timeout: u64,
+        /// Seconds in all.
+        lifetime: u64,
+    },
     /// A beam narrower than the list it should return.
     #[error("`evaluate.beam_width = {width}` is less than `evaluate.top_k = {top_k}`")]
     NarrowBeam {

@@ -4,6 +4,7 @@ use crate::random::Seed;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use super::cluster::ClusterSection;
 use super::objective::ObjectiveSection;
 use super::store::StoreConfig;
 use crate::logprob_space::LogprobSpace;
@@ -34,6 +35,8 @@ pub struct RunConfig {
     pub evaluate: EvaluateConfig,
     /// Where checkpoints are kept besides the run's folder.
     pub store: StoreConfig,
+    /// Where the roles are, when each is a process of its own.
+    pub cluster: ClusterSection,
 }
 
 impl Default for RunConfig {
@@ -49,6 +52,7 @@ impl Default for RunConfig {
             train: TrainConfig::default(),
             evaluate: EvaluateConfig::default(),
             store: StoreConfig::default(),
+            cluster: ClusterSection::default(),
         }
     }
 }

@@ -8,12 +8,22 @@ pub(super) struct Check {
     pub(super) invariant: &'static str,
     /// Table of the rows it answers with.
     pub(super) table: &'static str,
-    /// Whether it is about leases, which only the coordinator logs.
-    pub(super) needs_leases: bool,
+    /// Whose events it reads.
+    pub(super) reads: Reads,
     /// Whether only lockstep promises it.
     pub(super) lockstep_only: bool,
     /// The question.
     pub(super) sql: &'static str,
+}
+
+/// Whose events a question reads. Coordinator and learner have logs of their own where each is a process of its own.
+pub(super) enum Reads {
+    /// What a learner did.
+    Learner,
+    /// What a coordinator did.
+    Coordinator,
+    /// What each of them said about the same groups.
+    Both,
 }
 
 const STALENESS: &str = "staleness is within the bound when trained on";
@@ -24,7 +34,7 @@ const BATCHES: &str = "a batch holds exactly its groups";
 const LEASES: &str = "a lease is granted once and ends once";
 
 const fn check(invariant: &'static str, table: &'static str, sql: &'static str) -> Check {
-    Check { invariant, table, needs_leases: false, lockstep_only: false, sql }
+    Check { invariant, table, reads: Reads::Learner, lockstep_only: false, sql }
 }
 
 /// All questions.
@@ -150,7 +160,7 @@ pub(super) const ALL: &[Check] = &[
         )
     },
     Check {
-        needs_leases: true,
+        reads: Reads::Coordinator,
         ..check(
             LEASES,
             "leases",
@@ -162,7 +172,7 @@ pub(super) const ALL: &[Check] = &[
         )
     },
     Check {
-        needs_leases: true,
+        reads: Reads::Coordinator,
         ..check(
             LEASES,
             "leases",
@@ -174,7 +184,7 @@ pub(super) const ALL: &[Check] = &[
         )
     },
     Check {
-        needs_leases: true,
+        reads: Reads::Coordinator,
         ..check(
             LEASES,
             "leases",
@@ -191,7 +201,7 @@ pub(super) const ALL: &[Check] = &[
         )
     },
     Check {
-        needs_leases: true,
+        reads: Reads::Both,
         ..check(
             super::account::INVARIANT,
             "groups",
@@ -204,7 +214,7 @@ pub(super) const ALL: &[Check] = &[
         )
     },
     Check {
-        needs_leases: true,
+        reads: Reads::Both,
         ..check(
             super::account::INVARIANT,
             "leases",

@@ -134,7 +134,7 @@ fn an_eventful_but_correct_run_is_clean_and_every_copy_is_accounted_for() {
     assert_eq!(audit.violations, []);
     assert!(audit.clean);
     assert_eq!((audit.version, audit.schedule, audit.max_staleness), (4, "lockstep", 1));
-    let Account { leased, trained, dropped, refused, expired, in_flight, .. } = audit.account;
+    let Account { leased, trained, dropped, refused, expired, in_flight, .. } = audit.account.unwrap();
     // Seven grants of two groups. Dropped: the late copy of group 2, and both of the learner that died.
     assert_eq!((leased, trained, dropped, refused, expired, in_flight), (14, 8, 3, 1, 2, 0));
     assert_eq!(audit.checked.len(), 7, "{:?}", audit.checked);
@@ -147,7 +147,7 @@ fn a_run_that_goes_on_has_copies_in_flight() {
     // Without the end of the run, the last step and the completion before it.
     let audit = audited(&logged(&lockstep(), &events));
     assert_eq!(audit.violations, []);
-    let account = audit.account;
+    let account = audit.account.unwrap();
     assert_eq!((account.leased, account.trained, account.in_flight), (14, 6, 2));
 }
 
@@ -160,6 +160,31 @@ fn a_log_without_a_coordinator_is_audited_for_what_a_learner_knows() {
     let audit = audited(&logged(&lockstep(), &events));
     assert!(audit.clean, "{:?}", audit.violations);
     assert_eq!(audit.checked.len(), 5, "{:?}", audit.checked);
+    assert_eq!(audit.account, None);
+}
+
+#[test]
+fn a_log_of_the_coordinator_alone_is_audited_for_its_leases() {
+    let events: Vec<_> = eventful_run()
+        .into_iter()
+        .filter(|event| matches!(event, RunEvent::Lease(_) | RunEvent::CoordinatorStarted { .. }))
+        .collect();
+    let audit = audited(&logged(&lockstep(), &events));
+    assert_eq!(audit.violations, []);
+    assert_eq!((audit.checked, audit.account), (vec!["a lease is granted once and ends once"], None));
+}
+
+#[test]
+fn a_run_that_went_on_with_a_coordinator_elsewhere_has_no_account() {
+    let folder = logged(&lockstep(), &eventful_run());
+    let mut database = RunDatabase::open(&folder.path().join("run.db"), &lockstep()).unwrap();
+    database.coordinated_elsewhere().unwrap();
+    // What it leased is in another log.
+    let connection = Connection::open(folder.path().join("run.db")).unwrap();
+    assert!(connection.execute("DELETE FROM leases WHERE epoch = 7", []).unwrap() > 0);
+    let audit = audited(&folder);
+    assert_eq!(audit.violations, []);
+    assert_eq!((audit.checked.len(), audit.account), (6, None));
 }
 
 /// An edit of the log, the invariant it breaks, where to find the event that breaks it, and a part of what is said.

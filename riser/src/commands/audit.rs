@@ -29,16 +29,18 @@ pub(crate) fn run(arguments: &cli::Audit, format: Format) -> anyhow::Result<()> 
 }
 
 fn text(audit: &Audit) -> String {
-    let Account { leased, trained, dropped, refused, expired, in_flight, .. } = audit.account;
     let mut lines: Vec<String> = audit.violations.iter().map(ToString::to_string).collect();
     lines.extend(audit.checked.iter().map(|invariant| {
         let holds = audit.violations.iter().all(|violation| violation.invariant != *invariant);
         format!("{}  {invariant}", if holds { "holds " } else { "BROKEN" })
     }));
     lines.push(format!("{}, staleness at most {}, version {}", audit.schedule, audit.max_staleness, audit.version));
-    lines.push(format!(
-        "{leased} leased = {trained} trained + {dropped} dropped + {refused} refused + {expired} expired + \
-         {in_flight} in flight"
-    ));
+    lines.push(match audit.account {
+        Some(Account { leased, trained, dropped, refused, expired, in_flight, .. }) => format!(
+            "{leased} leased = {trained} trained + {dropped} dropped + {refused} refused + {expired} expired + \
+             {in_flight} in flight"
+        ),
+        None => "no account: coordinator and learner have logs of their own".to_owned(),
+    });
     lines.join("\n") + "\n"
 }

@@ -3,14 +3,11 @@
 use crate::cli::{Format, Stage};
 use crate::run_folder::RunFolder;
 use crate::{interrupt, model_folder, reinforcement, report, start};
-use std::sync::Arc;
 
 /// Runs or resumes the stage and prints where its model lies.
 pub(crate) fn run(arguments: &Stage, format: Format) -> anyhow::Result<()> {
     let config = arguments.settings.resolve()?;
-    let (data_path, init) = (config.data_path()?, config.train_init()?);
-    let data = Arc::new(start::data(data_path)?);
-    let reference = start::fitting(model_folder::load(init)?, &data, init)?;
+    let (data, reference) = start::reinforcement(&config)?;
     let run = RunFolder::open(&arguments.out, "train", &config, data.digest(), Some(reference.digest()?))?;
     let ended = reinforcement::run(&config, &data, &reference, &run, &interrupt::token()?)?;
     let page = report::write(run.path())?;

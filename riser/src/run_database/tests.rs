@@ -51,6 +51,16 @@ fn incarnations_grow_by_one_for_each_role_and_survive_a_crash() {
 }
 
 #[test]
+fn a_new_database_goes_on_beyond_numbers_that_another_one_gave_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut database = RunDatabase::open(&folder.path().join(FILE), &facts()).unwrap();
+    database.go_beyond(Role::Learner, Incarnation(4)).unwrap();
+    assert_eq!(database.new_incarnation(Role::Learner).unwrap(), Incarnation(5));
+    database.go_beyond(Role::Learner, Incarnation(4)).unwrap();
+    assert_eq!(database.new_incarnation(Role::Learner).unwrap(), Incarnation(6));
+}
+
+#[test]
 fn a_writer_writes_everything_in_order_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);

@@ -84,7 +84,7 @@ async fn run(scenario: &Scenario, kills: &[u64]) -> (riser_learner::Outcome, Vec
     session.finish().await;
     let audit = logged.audit();
     assert_eq!(audit.violations, []);
-    assert_eq!(audit.account.trained, 70);
+    assert_eq!(audit.account.unwrap().trained, 70);
     (outcome, summaries)
 }
 

@@ -13,12 +13,13 @@ use riser_core::{
     prompt_order::PromptOrder,
     snapshot::PolicySnapshot,
 };
-use riser_learner::{IngestBudget, LearnerConfig, Metrics, Outcome, Trainer};
+use riser_learner::{IngestBudget, LearnerConfig, Metrics, Outcome, Trainer, presence::Presence};
 use riser_proto::{
     policy::{self, PolicyAssembler},
     transport, v1,
 };
 use riser_rollout_worker::Sampler;
+use riser_store::Contents;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -114,7 +115,8 @@ async fn a_group_sent_twice_is_acknowledged_twice_and_trained_on_once() {
 async fn a_wrong_group_is_refused_with_a_reason_and_the_stream_goes_on() {
     let scenario = two_batches(0);
     let budget = IngestBudget { group_bytes: 8192, ..IngestBudget::default() };
-    let gate = gate_with(&scenario, LearnerConfig { budget, ..scenario.learner() }, HashTrainer::new());
+    let presence = Presence { max_rejections: 100, ..Presence::default() };
+    let gate = gate_with(&scenario, LearnerConfig { budget, presence, ..scenario.learner() }, HashTrainer::new());
     let first = HashTrainer::new().snapshot(PolicyVersion(0)).unwrap();
     let good = groups(&scenario, 0, &first);
     type Lie = fn(&mut RolloutGroup);
@@ -163,6 +165,27 @@ async fn a_wrong_group_is_refused_with_a_reason_and_the_stream_goes_on() {
     gate.running.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_keeps_sending_wrong_groups_is_cut_off() {
+    let scenario = two_batches(0);
+    let gate = gate(&scenario);
+    let first = HashTrainer::new().snapshot(PolicyVersion(0)).unwrap();
+    let mut wrong = groups(&scenario, 0, &first).swap_remove(0);
+    wrong.subtree.logprob[0] = f32::NAN;
+    let limit = scenario.learner().presence.max_rejections as usize;
+    let mut client = transport::learner_client(gate.learner.clone());
+    let messages = vec![v1::RolloutGroup::from(wrong.clone()); 2 * limit];
+    let answers: Vec<_> =
+        client.submit_groups(tokio_stream::iter(messages)).await.unwrap().into_inner().collect().await;
+    let (last, before) = answers.split_last().unwrap();
+    assert_eq!(before.len(), limit - 1);
+    assert!(before.iter().all(|ack| ack.as_ref().unwrap().admission() == v1::Admission::Rejected));
+    assert_eq!(last.as_ref().unwrap_err().code(), tonic::Code::PermissionDenied);
+    let again = client.submit_groups(tokio_stream::iter([v1::RolloutGroup::from(wrong)])).await;
+    assert_eq!(again.unwrap_err().code(), tonic::Code::PermissionDenied);
+    gate.running.abort();
+}
+
 /// The subscriber reads one message and no more; a learner that waited for it would not finish.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_subscriber_does_not_hold_up_the_learner() {
@@ -207,8 +230,8 @@ impl Trainer for Held {
         self.inner.evaluate(version)
     }
 
-    fn save(&self, folder: &std::path::Path) -> Result<(), Failure> {
-        self.inner.save(folder)
+    fn state(&self) -> Result<Contents, Failure> {
+        self.inner.state()
     }
 }
 
@@ -274,7 +297,7 @@ async fn a_worker_that_never_reads_its_acknowledgements_harms_nobody_but_itself(
     let deaf = client.submit_groups(tokio_stream::iter(std::iter::repeat(flood))).await.unwrap();
 
     let mut policies = transport::learner_client(gate.learner.clone())
-        .subscribe_policy(v1::SubscribePolicyRequest { after: None })
+        .subscribe_policy(policy::subscription(None, None))
         .await
         .unwrap()
         .into_inner();

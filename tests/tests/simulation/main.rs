@@ -11,6 +11,7 @@ mod coordinator_restart;
 mod event_log;
 mod hash_policy;
 mod learner_gate;
+mod learner_restart;
 mod network;
 mod relay_tree;
 mod resume;

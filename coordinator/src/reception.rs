@@ -1,0 +1,27 @@
+//! Who is let in, and what newcomers are told.
+
+use riser_proto::{access::Access, join::RunDescription};
+use std::time::Duration;
+
+/// How callers are received. The default lets everybody in and knows nobody: right inside one process, where every worker
+/// has its number and the run's settings already.
+#[derive(Debug, Clone, Default)]
+pub struct Reception {
+    /// What every caller must show.
+    pub access: Access,
+    /// For workers that know nothing but an address and a learner that must say where it is.
+    pub strangers: Option<Strangers>,
+}
+
+/// What workers that join are told, and how they are counted.
+#[derive(Debug, Clone)]
+pub struct Strangers {
+    /// The run.
+    pub description: RunDescription,
+    /// Number of the first worker that joins; larger than all numbers given out before a restart.
+    pub first_worker: u64,
+    /// Most workers at one time.
+    pub max_workers: usize,
+    /// Silence after which a worker counts as gone; longer than a question for work is kept open.
+    pub silence: Duration,
+}

@@ -1,0 +1,310 @@
+//! The roles as processes of their own, over loopback: whatever happens to them, the run ends with the policy of the embedded
+//! cluster. Nothing here waits for time to pass; every wait is for a line of output or for the end of a process.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+const CONFIG: &str = r#"
+seed = 7
+[data]
+path = "data"
+[model]
+hidden_size = 16
+num_hidden_layers = 1
+num_attention_heads = 2
+num_key_value_heads = 1
+intermediate_size = 32
+max_prompt_tokens = 96
+[sft]
+steps = 4
+rows_per_batch = 8
+validate_every = 4
+validation_rows = 10
+checkpoint_every = 4
+[rollout]
+samples = 6
+group = 4
+[train]
+init = "sft"
+steps = 24
+workers = 2
+groups_per_batch = 6
+groups_per_lease = 2
+evaluate_every = 12
+evaluation_rows = 10
+checkpoint_every = 4
+[cluster]
+coordinator.listen = "127.0.0.1:0"
+learner.listen = "127.0.0.1:0"
+lease_timeout = 5
+patience = 60
+heartbeat = 1
+"#;
+
+/// Longest that any event may keep a test waiting before it counts as lost.
+const LOST: Duration = Duration::from_secs(240);
+
+fn riser(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_riser"));
+    command.args(arguments).current_dir(folder).env_clear();
+    command
+}
+
+/// Standard output of a command that must succeed, as JSON.
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = riser(folder, arguments).args(["--format", "json"]).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Data, supervised model, and the digest that the embedded cluster ends with; made once for all tests.
+fn world() -> &'static (tempfile::TempDir, String) {
+    static WORLD: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
+    WORLD.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("run.toml"), CONFIG).unwrap();
+        std::fs::write(folder.path().join("token"), "0123456789abcdef0123456789abcdef\n").unwrap();
+        std::fs::write(folder.path().join("wrong"), "0123456789abcdef0123456789abcdee\n").unwrap();
+        json(folder.path(), &["prepare", "synthetic", "data", "--items", "60", "--users", "150"]);
+        json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+        let trained = json(folder.path(), &["train", "-c", "run.toml", "--out", "embedded"]);
+        let digest = trained["digest"].as_str().unwrap().to_owned();
+        (folder, digest)
+    })
+}
+
+/// A process whose standard error is read line by line; killed when dropped.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = riser(world().0.path(), arguments);
+        command.args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines, seen: vec![] }
+    }
+
+    /// Waits for a line that contains `text`.
+    fn line(&mut self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(LOST);
+            let line = line.unwrap_or_else(|_| panic!("no line `{text}` after {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    /// Exit status, standard output and all lines of standard error, once the process has ended by itself.
+    fn end(mut self) -> (Option<i32>, String, Vec<String>) {
+        // Standard error closes when the process ends.
+        loop {
+            match self.lines.recv_timeout(LOST) {
+                Ok(line) => self.seen.push(line),
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("no end after {:#?}", self.seen),
+            }
+        }
+        let mut stdout = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        (self.child.wait().unwrap().code(), stdout, std::mem::take(&mut self.seen))
+    }
+
+    /// Standard output as JSON of a process that must end with status 0.
+    fn success(self) -> Value {
+        let (status, stdout, lines) = self.end();
+        assert_eq!(status, Some(0), "{lines:#?}");
+        serde_json::from_str(&stdout).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A run on its way: settings of all its processes, and where its coordinator listens.
+struct Cluster {
+    name: &'static str,
+    settings: Vec<&'static str>,
+    credentials: Vec<&'static str>,
+    coordinator: Process,
+    address: String,
+}
+
+impl Cluster {
+    /// Starts the coordinator; `settings` go to coordinator and learner, `credentials` to workers.
+    fn start(name: &'static str, settings: &[&'static str], credentials: &[&'static str]) -> Self {
+        let out = format!("{name}-coordinator");
+        let settings: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        let arguments = [&["coordinator", "-c", "run.toml", "--out", &out], &settings[..]].concat();
+        let mut coordinator = Process::start(&arguments);
+        let line = coordinator.line("listens on 127.0.0.1:");
+        let address = line.rsplit(' ').next().unwrap().to_owned();
+        Self { name, settings, credentials: credentials.to_vec(), coordinator, address }
+    }
+
+    fn learner(&self) -> Process {
+        let address = format!("cluster.coordinator.advertise={}", self.address);
+        let arguments = ["learner", "-c", "run.toml", "--out", self.name, "--set", &address];
+        Process::start(&[&arguments, &self.settings[..]].concat())
+    }
+
+    fn worker(&self) -> Process {
+        self.worker_with(&self.credentials)
+    }
+
+    fn worker_with(&self, credentials: &[&str]) -> Process {
+        let scheme = if credentials.contains(&"--ca") { "https" } else { "http" };
+        let url = format!("{scheme}://{}", self.address);
+        Process::start(&[&["worker", "--patience", "60", "--coordinator", &url], credentials].concat())
+    }
+
+    /// The end of the run: everybody ends by itself, and the learner with the policy of the embedded cluster.
+    fn ends_as_embedded(self, learner: Process, workers: impl IntoIterator<Item = Process>) {
+        assert_eq!(learner.success()["digest"], world().1.as_str());
+        for worker in workers {
+            assert!(worker.success()["groups"].is_u64());
+        }
+        let counts = self.coordinator.success();
+        assert!(counts["granted"].as_u64().unwrap() >= 72, "{counts}");
+    }
+}
+
+fn certs(name: &str) -> PathBuf {
+    let folder = world().0.path();
+    json(folder, &["certs", name]);
+    folder.join(name)
+}
+
+#[test]
+fn processes_with_a_token_end_with_the_policy_of_the_embedded_cluster_and_a_wrong_token_is_refused() {
+    let settings = ["cluster.security=token", "cluster.token_file=token"];
+    let cluster = Cluster::start("token", &settings, &["--token-file", "token"]);
+    for (credentials, message) in [
+        (&["--token-file", "wrong"][..], "the join token is not the one of this run"),
+        (&[], "this run asks for a join token"),
+    ] {
+        let (status, _, lines) = cluster.worker_with(credentials).end();
+        assert_eq!(status, Some(1), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("error: ") && line.contains(message)), "{lines:#?}");
+    }
+    // Workers may come before the learner.
+    let workers = [cluster.worker(), cluster.worker()];
+    let learner = cluster.learner();
+    cluster.ends_as_embedded(learner, workers);
+    // Each has a log of its own.
+    for (out, num_checked) in [("token", 5), ("token-coordinator/coordinator", 1)] {
+        let audit = json(world().0.path(), &["audit", out]);
+        assert_eq!((&audit["clean"], &audit["account"]), (&true.into(), &Value::Null), "{audit}");
+        assert_eq!(audit["checked"].as_array().unwrap().len(), num_checked, "{audit}");
+    }
+}
+
+#[test]
+fn processes_with_certificates_end_with_the_policy_of_the_embedded_cluster_and_a_wrong_authority_is_refused() {
+    certs("certs");
+    certs("others");
+    let settings = ["cluster.security=mtls", "cluster.certificates=certs"];
+    let own = ["--ca", "certs/ca.pem", "--cert", "certs/worker.pem", "--key", "certs/worker.key"];
+    let cluster = Cluster::start("mtls", &settings, &own);
+    let wrong = ["--ca", "others/ca.pem", "--cert", "others/worker.pem", "--key", "others/worker.key"];
+    let (status, _, lines) = cluster.worker_with(&wrong).end();
+    assert_eq!(status, Some(1), "{lines:#?}");
+    let refused =
+        |line: &String| line.starts_with("error: coordinator at") && line.contains("invalid peer certificate");
+    assert!(lines.iter().any(refused), "{lines:#?}");
+    let learner = cluster.learner();
+    let workers = [cluster.worker(), cluster.worker()];
+    cluster.ends_as_embedded(learner, workers);
+}
+
+#[test]
+fn a_worker_that_is_asked_to_leave_finishes_its_lease_and_another_one_takes_its_place() {
+    let cluster = Cluster::start("leave", &[], &[]);
+    let mut learner = cluster.learner();
+    let first = cluster.worker();
+    learner.line("     3  ");
+    first.signal("TERM");
+    assert!(first.success()["leases"].as_u64().unwrap() >= 3);
+    let second = cluster.worker();
+    cluster.ends_as_embedded(learner, [second]);
+}
+
+#[test]
+fn a_learner_that_is_killed_and_started_again_elsewhere_changes_nothing() {
+    let cluster = Cluster::start("killed", &[], &[]);
+    let mut learner = cluster.learner();
+    let workers = [cluster.worker(), cluster.worker()];
+    learner.line("     6  ");
+    learner.signal("KILL");
+    assert_eq!(learner.end().0, None);
+    let mut learner = cluster.learner();
+    learner.line("resumed after step");
+    cluster.ends_as_embedded(learner, workers);
+}
+
+#[test]
+fn a_learner_that_is_lost_with_its_folder_is_replaced_from_the_store_by_one_that_counts_as_later() {
+    let store = format!("store.url=file://{}/store", world().0.path().display());
+    let mut cluster = Cluster::start("lost", &[store.leak()], &[]);
+    let mut learner = cluster.learner();
+    let workers = [cluster.worker(), cluster.worker()];
+    learner.line("     9  ");
+    learner.signal("KILL");
+    assert_eq!(learner.end().0, None);
+    cluster.name = "elsewhere";
+    let mut learner = cluster.learner();
+    learner.line("learner 2 of run");
+    cluster.ends_as_embedded(learner, workers);
+}
+
+#[test]
+fn a_run_that_has_ended_can_be_asked_again_and_a_worker_of_another_run_is_refused_by_name() {
+    // The embedded run's folder is a learner's folder as well: it has ended, and says so to the coordinator.
+    let mut cluster = Cluster::start("again", &[], &[]);
+    cluster.name = "embedded";
+    let other = format!("cluster.coordinator.advertise={}", cluster.address);
+    let (status, _, lines) =
+        Process::start(&["learner", "-c", "run.toml", "--set", &other, "--set", "seed=8", "--out", "other"]).end();
+    assert_eq!(status, Some(1), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("caller belongs to run")), "{lines:#?}");
+    assert_eq!(cluster.learner().success()["digest"], world().1.as_str());
+    let Cluster { coordinator, .. } = cluster;
+    assert_eq!(coordinator.success()["granted"], 0);
+}
+
+#[test]
+fn plaintext_beyond_loopback_is_refused_with_a_remedy() {
+    let exposed =
+        ["coordinator", "-c", "run.toml", "--out", "exposed", "--set", "cluster.coordinator.listen=0.0.0.0:0"];
+    let (status, _, lines) = Process::start(&exposed).end();
+    assert_eq!(status, Some(2), "{lines:#?}");
+    assert!(lines[0].contains("can be reached from other machines"), "{lines:#?}");
+    assert!(lines.last().unwrap().contains("riser certs"), "{lines:#?}");
+    let (status, _, lines) = Process::start(&["worker", "--coordinator", "http://192.0.2.1:7470"]).end();
+    assert_eq!(status, Some(2), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("192.0.2.1:7470 is another machine")), "{lines:#?}");
+}
