@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn runs_of_like_trees_are_of_like_size() {
         assert_eq!(cut(&[10; 9], 40), [0..3, 3..6, 6..9]);
-        assert_eq!(cut(&[], 40), []);
+        assert!(cut(&[], 40).is_empty());
     }
 
     #[test]
