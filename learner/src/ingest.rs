@@ -46,6 +46,16 @@ pub enum Rejection {
         /// Digest of the weights we published.
         expected: Digest,
     },
+    /// Larger than any group has a right to be.
+    #[error("group {group} has {got} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// The group.
+        group: u64,
+        /// Its size on the wire.
+        got: u64,
+        /// The most we accept.
+        limit: u64,
+    },
 }
 
 /// The gate between the wire and the batcher; cheap to clone.
