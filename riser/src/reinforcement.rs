@@ -16,7 +16,6 @@ use riser_core::config::{EvaluationSplit, RunConfig};
 use riser_core::data_folder::DataFolder;
 use riser_core::digest::Digest;
 use riser_core::ids::WorkerId;
-use riser_core::lockstep::Lockstep;
 use riser_learner::checkpoint::{self, Checkpoint};
 use riser_learner::config::CheckpointConfig;
 use riser_learner::recovery::Recovery;

@@ -19,6 +19,7 @@ use riser_proto::{
     transport, v1,
 };
 use riser_rollout_worker::Sampler;
+use riser_store::Contents;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
@@ -207,8 +208,8 @@ impl Trainer for Held {
         self.inner.evaluate(version)
     }
 
-    fn save(&self, folder: &std::path::Path) -> Result<(), Failure> {
-        self.inner.save(folder)
+    fn state(&self) -> Result<Contents, Failure> {
+        self.inner.state()
     }
 }
 
@@ -274,7 +275,7 @@ async fn a_worker_that_never_reads_its_acknowledgements_harms_nobody_but_itself(
     let deaf = client.submit_groups(tokio_stream::iter(std::iter::repeat(flood))).await.unwrap();
 
     let mut policies = transport::learner_client(gate.learner.clone())
-        .subscribe_policy(v1::SubscribePolicyRequest { after: None })
+        .subscribe_policy(policy::subscription(None, None))
         .await
         .unwrap()
         .into_inner();

@@ -6,11 +6,7 @@ use crate::{
     scenario::{self, SEED, Scenario},
 };
 use riser_coordinator::schedule::ScheduleConfig;
-use riser_core::{
-    delta::offer::PolicyOffer,
-    digest::Digest,
-    ids::{PolicyVersion, WorkerId},
-};
+use riser_core::{delta::offer::PolicyOffer, digest::Digest, ids::WorkerId};
 use riser_proto::egress::{Egress, EgressLedger};
 use riser_rollout_worker::{
     RelayPlace, SamplerFactory, Summary, WorkerConfig, WorkerError,
@@ -50,20 +46,14 @@ impl Tree {
     pub(crate) fn plant(scenario: &Scenario) -> Self {
         let (coordinator, learner) = (network::place(), network::place());
         let (cluster, tree, stop) = (scenario.cluster(), hash_policy::tree(), CancellationToken::new());
-        let schedule = ScheduleConfig {
-            pacing: scenario.pacing(),
-            groups_per_lease: cluster.groups_per_lease,
-            total_batches: scenario.total_batches,
-            start_version: PolicyVersion(0),
-            lease_timeout: cluster.lease_timeout,
-            lease_lifetime: cluster.lease_lifetime,
-            max_waiting: 64,
-        };
+        let schedule = ScheduleConfig { max_waiting: 64, ..scenario.schedule(1) };
         let (to_coordinator, to_learner) = (coordinator.connect.clone(), learner.connect.clone());
         let (catalog, stopped) = (tree.clone(), stop.clone());
         let coordinator = tokio::spawn(async move {
-            let prompts = scenario::prompts();
-            riser_coordinator::run(schedule, SEED, prompts, &catalog, coordinator.incoming, stopped).await.unwrap();
+            let (prompts, log) = (scenario::prompts(), mpsc::channel(1).0);
+            riser_coordinator::run(schedule, SEED, prompts, &catalog, coordinator.incoming, log, stopped)
+                .await
+                .unwrap();
         });
         let (events, _) = mpsc::channel(1);
         let (trainer, channel, stopped) = (Box::new(HashTrainer::new()), to_coordinator(), stop.clone());
