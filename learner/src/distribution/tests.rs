@@ -4,6 +4,7 @@ use riser_core::{
     delta::{apply, offer::Delivery},
     ids::PolicyVersion,
     lockstep::Lockstep,
+    pacing::Pacing,
     snapshot::{SnapshotTensor, TensorDtype},
 };
 
@@ -17,7 +18,8 @@ fn snapshot(version: u64, dtype: TensorDtype) -> PolicySnapshot {
 }
 
 fn start(lag: u32, anchor_every: u64) -> (Publisher, Distribution, watch::Receiver<PolicyOffer>) {
-    let (publisher, shelf) = Publisher::new(Lockstep { groups_per_batch: 1.try_into().unwrap(), lag });
+    let pacing = Pacing::Lockstep(Lockstep { groups_per_batch: 1.try_into().unwrap(), lag });
+    let (publisher, shelf) = Publisher::new(pacing);
     let settings = DistributionSettings { anchor_every, packing: Packing::Never };
     let (distribution, offer) = Distribution::new(shelf, settings);
     (publisher, distribution, offer)

@@ -4,7 +4,7 @@ use object_store::{
     path::Path as ObjectPath,
     throttle::{ThrottleConfig, ThrottledStore},
 };
-use riser_core::{digest::Digest, ids::PolicyVersion, lockstep::Lockstep};
+use riser_core::{digest::Digest, group_set::GroupSet, ids::PolicyVersion, lockstep::Lockstep, pacing::Pacing};
 use riser_store::{Contents, DurableStore, durable::Transfer};
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -48,7 +48,8 @@ fn write(folder: &Path, version: u64) -> riser_store::Checkpoint<checkpoint::Man
         version: PolicyVersion(version),
         policy: Digest::of(&version.to_le_bytes()),
         catalog: Digest::of(b"catalog"),
-        lockstep: Lockstep { groups_per_batch: 4.try_into().unwrap(), lag: 0 },
+        pacing: Pacing::Lockstep(Lockstep { groups_per_batch: 4.try_into().unwrap(), lag: 0 }),
+        consumed: GroupSet::below(4 * version),
         retained: BTreeMap::new(),
     };
     Folder::new(folder).write(version, manifest, Contents::new().with_bytes("model", format!("{version:7}"))).unwrap()
