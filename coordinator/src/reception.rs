@@ -24,4 +24,7 @@ pub struct Strangers {
     pub max_workers: usize,
     /// Silence after which a worker counts as gone; longer than a question for work is kept open.
     pub silence: Duration,
+    /// How long after the start workers of an earlier coordinator may take to speak again; zero if there was none. A run
+    /// does not end for them before.
+    pub returning: Duration,
 }

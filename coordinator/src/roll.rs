@@ -20,6 +20,7 @@ const LONGEST_GOODBYE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Roll {
     strangers: Strangers,
+    start: Instant,
     members: Mutex<Members>,
     changed: Notify,
 }
@@ -34,7 +35,7 @@ pub(crate) struct Full {
 impl Roll {
     pub(crate) fn new(strangers: Strangers) -> Self {
         let members = Mutex::new(Members::new(strangers.first_worker));
-        Self { strangers, members, changed: Notify::new() }
+        Self { strangers, start: Instant::now(), members, changed: Notify::new() }
     }
 
     pub(crate) fn description(&self) -> &RunDescription {
@@ -61,6 +62,7 @@ impl Roll {
 
     /// Waits until nobody is left who does not know that the run is over, but not for ever.
     pub(crate) async fn all_dismissed(&self) {
+        tokio::time::sleep_until(self.start + self.strangers.returning).await;
         let dismissed = async {
             while !self.members().is_empty() {
                 self.changed.notified().await;

@@ -47,7 +47,7 @@ fn main() {
     let (megabytes, rounds) = (argument(1, 200), argument(2, 5).max(1));
     let mut draws = Seed(1).stream("delta speed", &[]);
     // Weights around 0.02 of either sign.
-    let mut weight = || (draws.random_range(0x3c00..0x3d00) | (draws.random_range(0..2u16) << 15)) as u16;
+    let mut weight = || draws.random_range(0x3c00u16..0x3d00) | (draws.random_range(0..2u16) << 15);
     let count = (megabytes * 1_000_000 / 2).div_ceil(TENSOR);
     let base: Vec<Vec<u16>> = (0..count).map(|_| (0..TENSOR).map(|_| weight()).collect()).collect();
     let from = policy(0, &base);

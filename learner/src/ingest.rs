@@ -46,7 +46,7 @@ pub enum Rejection {
         /// Digest of the weights we published.
         expected: Digest,
     },
-    /// More bytes than workers may send at once.
+    /// Larger than any group has a right to be.
     #[error("group {group} has {got} bytes, at most {limit} are accepted")]
     TooLarge {
         /// The group.

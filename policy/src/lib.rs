@@ -23,6 +23,7 @@ pub mod schedule;
 pub mod search;
 pub mod sft;
 pub mod shape;
+mod shards;
 #[cfg(test)]
 mod testing;
 pub mod training;

@@ -11,6 +11,7 @@ use crate::{
     parameters::Parameters,
 };
 use candle_core::{Result, Tensor, backprop::GradStore};
+use rayon::prelude::*;
 use std::{collections::BTreeMap, path::Path};
 
 /// Constants of the update.
@@ -26,27 +27,39 @@ pub struct AdamWSettings {
     pub clip: Option<f64>,
 }
 
-/// Sum of gradients over micro-batches, by parameter name.
+/// Sum of gradients over forests, by parameter name.
 #[derive(Debug, Default)]
 pub struct Gradients(BTreeMap<String, Tensor>);
 
 impl Gradients {
-    /// Adds the gradients of one backward pass.
+    /// The gradients of one backward pass.
     ///
     /// # Errors
     /// Names a parameter that received no gradient: a silent break in the graph must not look like training.
-    pub fn add(&mut self, parameters: &Parameters, grads: &GradStore) -> Result<()> {
-        for (name, var) in parameters.vars() {
-            let Some(grad) = grads.get(var) else {
-                candle_core::bail!("parameter `{name}` received no gradient");
-            };
-            let sum = match self.0.remove(name) {
-                Some(sum) => (sum + grad)?,
-                None => grad.clone(),
-            };
-            self.0.insert(name.clone(), sum);
+    pub fn of(parameters: &Parameters, grads: &GradStore) -> Result<Self> {
+        let of_parameter = |(name, var): (&String, &candle_core::Var)| match grads.get(var) {
+            Some(grad) => Ok((name.clone(), grad.clone())),
+            None => candle_core::bail!("parameter `{name}` received no gradient"),
+        };
+        Ok(Self(parameters.vars().iter().map(of_parameter).collect::<Result<_>>()?))
+    }
+
+    /// Adds further gradients of the same parameters, in their order.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub fn add(&mut self, further: Vec<Self>) -> Result<()> {
+        let mut all = further.into_iter();
+        if self.0.is_empty() {
+            *self = all.next().unwrap_or_default();
         }
-        Ok(())
+        let further: Vec<Self> = all.collect();
+        self.0.par_iter_mut().try_for_each(|(name, sum)| {
+            further.iter().filter_map(|gradients| gradients.get(name)).try_for_each(|grad| {
+                *sum = (&*sum + grad)?;
+                Ok(())
+            })
+        })
     }
 
     /// The gradient of a parameter, if one was added.

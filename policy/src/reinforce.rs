@@ -1,6 +1,6 @@
 //! The reinforcement step: groups in, one or more optimizer steps out.
 //!
-//! Each optimizer batch is one forest (or several, if it exceeds the token budget). Its log-probabilities go to the pure
+//! Each optimizer batch is one forest, cut into shards. Its log-probabilities go to the pure
 //! objective as one batch, and the coefficients that come back go through the model. A token that several completions
 //! share is one edge, which receives the sum of their coefficients.
 
@@ -10,15 +10,18 @@ mod report;
 pub use report::ReinforceReport;
 
 use crate::{
+    forest::Forest,
     kernels::score::{Law, Measured, measure},
     model::Model,
     optimizer::AdamWSettings,
     parameters::Parameters,
     schedule::Schedule,
+    shards,
     training::{Scored, Training, score},
 };
 use candle_core::Result;
 use forest::GroupForest;
+use rayon::prelude::*;
 use report::Tally;
 use riser_core::{
     group::RolloutGroup,
@@ -106,29 +109,38 @@ impl Reinforce {
         groups: &[RolloutGroup],
         tally: &mut Tally,
     ) -> std::result::Result<(), ReinforceError> {
-        let ReinforceSettings { objective, space, temperature, .. } = self.settings;
-        let forests = GroupForest::build(catalog, groups, &objective, space, self.settings.micro_batch_tokens);
+        let ReinforceSettings { objective, space, micro_batch_tokens: budget, .. } = self.settings;
+        let per_shard = shards::rows_per_shard(budget, self.training.parameters().num_scalars());
+        let shards = GroupForest::build(catalog, groups, &objective, space, per_shard);
+        let lengths: Vec<usize> = shards.iter().map(|shard| shard.forest.num_rows()).collect();
+        let micro_batches = shards::cut(&lengths, budget);
         let mut batch = vec![];
-        let mut kept: Option<Scored> = None;
-        for part in &forests {
-            let scored = self.training.forward(&part.forest, space, temperature)?;
-            let logprobs = scored.logprobs()?;
-            tally.forward(part, self.whole_vocabulary(part, &scored)?.as_ref());
-            let reference = self.reference_logprobs(part)?;
-            batch.extend(part.objective_groups(&logprobs, reference.as_deref()));
-            // With a single part its graph is still there for the backward pass; several would not fit in memory.
-            kept = (forests.len() == 1).then_some(scored);
+        let mut kept: Option<Vec<Scored>> = None;
+        for micro_batch in &micro_batches {
+            let shards = &shards[micro_batch.clone()];
+            let scored = self.forward(shards)?;
+            for (shard, scored) in shards.iter().zip(&scored) {
+                tally.forward(shard, self.whole_vocabulary(shard, scored, tally.measured())?.as_ref());
+            }
+            batch.extend(self.objective_groups(shards, &scored)?);
+            // A single micro-batch's graph is still there for the backward pass; several would not fit in memory.
+            kept = (micro_batches.len() == 1).then_some(scored);
         }
         let outcome = objective::evaluate(&objective, &batch)?;
         let mut first = 0;
-        for part in &forests {
-            let coefficients = part.coefficients(first, &outcome);
-            first += part.groups.len();
+        for micro_batch in micro_batches {
+            let shards = &shards[micro_batch];
             let scored = match kept.take() {
                 Some(scored) => scored,
-                None => self.training.forward(&part.forest, space, temperature)?,
+                None => self.forward(shards)?,
             };
-            self.training.backward(scored, coefficients)?;
+            let coefficients = shards.iter().map(|shard| {
+                let coefficients = shard.coefficients(first, &outcome);
+                first += shard.groups.len();
+                coefficients
+            });
+            let weighted = scored.into_iter().zip(coefficients).collect();
+            self.training.backward_shards(weighted)?;
         }
         let learning_rate = self.settings.schedule.at(self.training.optimizer().steps());
         let gradient_norm = self.training.update(learning_rate)?;
@@ -136,14 +148,29 @@ impl Reinforce {
         Ok(())
     }
 
-    /// In catalog space the full softmax is not computed; for the log it is measured at the first decisions of a forest.
-    fn whole_vocabulary(&self, part: &GroupForest<'_>, scored: &Scored) -> Result<Option<Measured>> {
+    fn forward(&self, shards: &[GroupForest<'_>]) -> Result<Vec<Scored>> {
+        let forests: Vec<&Forest> = shards.iter().map(|shard| &shard.forest).collect();
+        self.training.forward_shards(&forests, self.settings.space, self.settings.temperature)
+    }
+
+    /// The groups of several shards as the objective reads them.
+    fn objective_groups(&self, shards: &[GroupForest<'_>], scored: &[Scored]) -> Result<Vec<objective::Group>> {
+        let of_shard = |(shard, scored): (&GroupForest<'_>, &Scored)| {
+            let reference = self.reference_logprobs(shard)?;
+            Ok(shard.objective_groups(&scored.logprobs()?, reference.as_deref()))
+        };
+        let groups = shards.par_iter().zip(scored).map(of_shard).collect::<Result<Vec<_>>>()?;
+        Ok(groups.into_iter().flatten().collect())
+    }
+
+    /// In catalog space the full softmax is not computed; for the log it is measured at the first decisions of a batch.
+    fn whole_vocabulary(&self, part: &GroupForest<'_>, scored: &Scored, before: usize) -> Result<Option<Measured>> {
         const DECISIONS: usize = 256;
         let ReinforceSettings { space, temperature, .. } = self.settings;
-        if space == LogprobSpace::Vocabulary || part.forest.num_edges() == 0 {
+        if space == LogprobSpace::Vocabulary || part.forest.num_edges() == 0 || before >= DECISIONS {
             return Ok(None);
         }
-        let decisions = part.forest.decisions.first(DECISIONS);
+        let decisions = part.forest.decisions.first(DECISIONS - before);
         let hidden = scored.hidden.detach().narrow(0, 0, decisions.len())?;
         let model = self.training.inference_model();
         let law = Law { space: LogprobSpace::Vocabulary, temperature };

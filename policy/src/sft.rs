@@ -13,9 +13,11 @@ use crate::{
     optimizer::{AdamW, AdamWSettings},
     parameters::Parameters,
     schedule::Schedule,
+    shards,
     training::{OPTIMIZER_FILE, Training, TrainingState, score},
 };
 use candle_core::{Device, Result};
+use rayon::prelude::*;
 use riser_core::{
     batch_order::BatchOrder, ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree, random::Seed,
 };
@@ -160,13 +162,17 @@ impl<'d> Sft<'d> {
         } as f64;
         let tokens: usize = rows.iter().map(|example| example.prompt.len() + lengths(example)).sum();
         let mut total = 0.0;
-        for rows in micro_batches(&rows, self.settings.micro_batch_tokens) {
-            let forest = forest(self.catalog, self.settings.space, rows);
-            let scored = self.training.forward(&forest, self.settings.space, 1.0)?;
-            let logprobs = scored.logprobs()?;
-            total -= logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
-            // Every edge of a row's own chain belongs to its target, so all have the same coefficient.
-            self.training.backward(scored, vec![(-1.0 / denominator) as f32; logprobs.len()])?;
+        let (space, num_scalars) = (self.settings.space, self.parameters().num_scalars());
+        for forests in forests(self.catalog, space, &rows, self.settings.micro_batch_tokens, num_scalars) {
+            let shards: Vec<&Forest> = forests.iter().collect();
+            let mut weighted = vec![];
+            for scored in self.training.forward_shards(&shards, space, 1.0)? {
+                let logprobs = scored.logprobs()?;
+                total -= logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
+                // Every edge of a row's own chain belongs to its target, so all have the same coefficient.
+                weighted.push((scored, vec![(-1.0 / denominator) as f32; logprobs.len()]));
+            }
+            self.training.backward_shards(weighted)?;
         }
         let learning_rate = self.settings.schedule.at(step);
         let gradient_norm = self.training.update(learning_rate)?;
@@ -187,20 +193,22 @@ fn order(catalog: &PrefixTree, examples: &[SftExample], settings: &SftSettings) 
     BatchOrder::new(settings.seed, lengths, settings.rows_per_batch, settings.pool_batches)
 }
 
-/// Cuts rows into runs of at most `limit` tokens (at least one row each).
-fn micro_batches<'r, 'e>(rows: &'r [&'e SftExample], limit: usize) -> Vec<&'r [&'e SftExample]> {
-    let mut runs = vec![];
-    let (mut start, mut tokens) = (0, 0);
-    for (i, row) in rows.iter().enumerate() {
-        let length = row.prompt.len() + 32;
-        if i > start && tokens + length > limit {
-            runs.push(&rows[start..i]);
-            (start, tokens) = (i, 0);
-        }
-        tokens += length;
-    }
-    runs.push(&rows[start..]);
-    runs
+/// Cuts rows into micro-batches of about `budget` forest rows, and each of these into shards.
+fn forests<'r>(
+    catalog: &'r PrefixTree,
+    space: LogprobSpace,
+    rows: &'r [&SftExample],
+    budget: usize,
+    num_scalars: usize,
+) -> impl Iterator<Item = Vec<Forest>> + use<'r> {
+    let lengths: Vec<usize> =
+        rows.iter().map(|row| row.prompt.len() + catalog.nodes_to(row.target).len() - 1).collect();
+    let per_shard = shards::rows_per_shard(budget, num_scalars);
+    shards::cut(&lengths, budget).into_iter().map(move |micro_batch| {
+        let shards = shards::cut(&lengths[micro_batch.clone()], per_shard);
+        let rows = &rows[micro_batch];
+        shards.into_par_iter().map(|shard| forest(catalog, space, &rows[shard])).collect()
+    })
 }
 
 fn forest(catalog: &PrefixTree, space: LogprobSpace, rows: &[&SftExample]) -> Forest {
@@ -224,10 +232,10 @@ pub fn nats_per_item(
 ) -> Result<f64> {
     let rows: Vec<&SftExample> = examples.iter().collect();
     let mut total = 0.0;
-    for rows in micro_batches(&rows, micro_batch_tokens) {
-        let forest = forest(catalog, space, rows);
-        let scored = score(model, &forest, Law { space, temperature: 1.0 })?;
-        total -= scored.logprobs()?.into_iter().map(f64::from).sum::<f64>();
+    for forests in forests(catalog, space, &rows, micro_batch_tokens, 0) {
+        let of_shard = |forest: &Forest| score(model, forest, Law { space, temperature: 1.0 })?.logprobs();
+        let logprobs: Vec<Vec<f32>> = forests.par_iter().map(of_shard).collect::<Result<_>>()?;
+        total -= logprobs.into_iter().flatten().map(f64::from).sum::<f64>();
     }
     Ok(total / examples.len().max(1) as f64)
 }

@@ -15,6 +15,7 @@ use crate::{
     parameters::Parameters,
 };
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
 use riser_core::logprob_space::LogprobSpace;
 
 /// Parameters, optimizer and the gradients summed so far.
@@ -102,6 +103,14 @@ impl Training {
         score(&self.model, forest, Law { space, temperature })
     }
 
+    /// [`forward`](Self::forward) of several forests, side by side.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub fn forward_shards(&self, shards: &[&Forest], space: LogprobSpace, temperature: f32) -> Result<Vec<Scored>> {
+        shards.par_iter().map(|forest| self.forward(forest, space, temperature)).collect()
+    }
+
     /// Adds the gradient of `sum_e coefficients[e] logprob_e` to the sum.
     ///
     /// # Errors
@@ -110,14 +119,30 @@ impl Training {
     /// # Panics
     /// If there is not one coefficient per edge.
     pub fn backward(&mut self, scored: Scored, coefficients: Vec<f32>) -> Result<()> {
-        assert_eq!(coefficients.len(), scored.logprobs.elem_count(), "one coefficient per edge");
-        if coefficients.is_empty() {
-            return Ok(());
-        }
-        let coefficients = Tensor::from_vec(coefficients, scored.logprobs.shape(), scored.logprobs.device())?;
-        let grads = (scored.logprobs * coefficients)?.sum_all()?.backward()?;
-        self.has_gradients = true;
-        self.gradients.add(&self.parameters, &grads)
+        self.backward_shards(vec![(scored, coefficients)])
+    }
+
+    /// [`backward`](Self::backward) of several forests, side by side; their gradients are added in order.
+    ///
+    /// # Errors
+    /// If a parameter receives no gradient.
+    ///
+    /// # Panics
+    /// If there is not one coefficient per edge.
+    pub fn backward_shards(&mut self, shards: Vec<(Scored, Vec<f32>)>) -> Result<()> {
+        let parameters = &self.parameters;
+        let gradients = shards.into_par_iter().map(|(scored, coefficients)| {
+            assert_eq!(coefficients.len(), scored.logprobs.elem_count(), "one coefficient per edge");
+            if coefficients.is_empty() {
+                return Ok(None);
+            }
+            let coefficients = Tensor::from_vec(coefficients, scored.logprobs.shape(), scored.logprobs.device())?;
+            let grads = (scored.logprobs * coefficients)?.sum_all()?.backward()?;
+            Gradients::of(parameters, &grads).map(Some)
+        });
+        let gradients: Vec<Gradients> = gradients.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        self.has_gradients |= !gradients.is_empty();
+        self.gradients.add(gradients)
     }
 
     /// The gradients summed since the last update.

@@ -3,9 +3,10 @@
 pub(crate) mod cluster;
 pub(crate) mod prepare;
 
+use crate::run_folder;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use riser_core::config::{RunConfig, Sources};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Trains LLM recommenders with RISER: supervised stage, then reinforcement on groups of sampled items.
 #[derive(Debug, Parser)]
@@ -85,9 +86,18 @@ pub(crate) struct Settings {
 impl Settings {
     /// The resolved configuration.
     pub(crate) fn resolve(&self) -> anyhow::Result<RunConfig> {
+        self.resolve_over(None)
+    }
+
+    /// The resolved configuration for a checkpoint: if it is a run folder, what the run used lies under everything else.
+    pub(crate) fn resolve_for(&self, checkpoint: &Path) -> anyhow::Result<RunConfig> {
+        self.resolve_over(run_folder::config_of(checkpoint))
+    }
+
+    fn resolve_over(&self, lowest: Option<PathBuf>) -> anyhow::Result<RunConfig> {
         let sources = Sources {
             built_in: None,
-            files: self.files.clone(),
+            files: lowest.into_iter().chain(self.files.iter().cloned()).collect(),
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
                 .collect(),
@@ -184,7 +194,7 @@ pub(crate) struct Evaluate {
     /// Checkpoint to compare with on the same rows, by bootstrap over users.
     #[arg(long, value_name = "CHECKPOINT")]
     pub(crate) against: Option<PathBuf>,
-    /// Folder written by `riser prepare`; default is `data.path` of the configuration.
+    /// Folder written by `riser prepare`; default is `data.path` of the run or of the configuration.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
     /// Constrained beam search with that many beams instead of exact search.
@@ -196,17 +206,17 @@ pub(crate) struct Evaluate {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    riser recommend runs/games-riser --data data/games \"Final Fantasy XV\" \"Persona 5\"\n  \
-    riser recommend runs/games-riser --data data/games --top 20 B00KSQHX1K")]
+    riser recommend runs/games-riser \"Final Fantasy XV\" \"Persona 5\"\n  \
+    riser recommend exported-folder --data data/games --top 20 B00KSQHX1K")]
 pub(crate) struct Recommend {
     /// Checkpoint folder, Hugging Face folder, or run folder (its best checkpoint).
     pub(crate) checkpoint: PathBuf,
     /// Titles or ids of the history, oldest first.
     #[arg(required = true, value_name = "ITEM")]
     pub(crate) history: Vec<String>,
-    /// Folder written by `riser prepare`.
+    /// Folder written by `riser prepare`; default is `data.path` of the run.
     #[arg(long, value_name = "FOLDER")]
-    pub(crate) data: PathBuf,
+    pub(crate) data: Option<PathBuf>,
     /// Number of items to recommend.
     #[arg(long, default_value_t = 10)]
     pub(crate) top: usize,

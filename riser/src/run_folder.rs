@@ -44,6 +44,14 @@ pub(crate) struct Identity {
     pub(crate) cores: usize,
 }
 
+const CONFIG: &str = "config.toml";
+
+/// The configuration of the run that `checkpoint` is the folder of; `None` for any other folder.
+pub(crate) fn config_of(checkpoint: &Path) -> Option<PathBuf> {
+    let path = checkpoint.join(CONFIG);
+    (checkpoint.join("run.json").exists() && path.exists()).then_some(path)
+}
+
 /// An open run folder.
 #[derive(Debug, Clone)]
 pub(crate) struct RunFolder {
@@ -83,7 +91,7 @@ impl RunFolder {
                 .hint(|| "choose another folder with `--out`".to_owned());
         }
         fs::create_dir_all(folder.checkpoints()).with_context(|| format!("cannot create {}", path.display()))?;
-        folder.write("config.toml", &config.to_toml())?;
+        folder.write(CONFIG, &config.to_toml())?;
         folder.write("run.json", &serde_json::to_string_pretty(&identity)?)?;
         Ok(folder)
     }
@@ -107,7 +115,7 @@ impl RunFolder {
         } else if found.start_digest != wanted.start_digest {
             "a run that started from another policy".to_owned()
         } else if found.config_digest != wanted.config_digest {
-            let written = self.path.join("config.toml");
+            let written = self.path.join(CONFIG);
             format!("a run with another configuration, see {}", written.display())
         } else {
             return Ok(());

@@ -157,13 +157,18 @@ struct Cluster {
 impl Cluster {
     /// Starts the coordinator; `settings` go to coordinator and learner, `credentials` to workers.
     fn start(name: &'static str, settings: &[&'static str], credentials: &[&'static str]) -> Self {
-        let out = format!("{name}-coordinator");
         let settings: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-        let arguments = [&["coordinator", "-c", "run.toml", "--out", &out], &settings[..]].concat();
+        let (coordinator, address) = Self::coordinator(name, &settings);
+        Self { name, settings, credentials: credentials.to_vec(), coordinator, address }
+    }
+
+    /// Starts a coordinator; the second value is where it listens.
+    fn coordinator(name: &str, settings: &[&str]) -> (Process, String) {
+        let out = format!("{name}-coordinator");
+        let arguments = [&["coordinator", "-c", "run.toml", "--out", &out], settings].concat();
         let mut coordinator = Process::start(&arguments);
         let line = coordinator.line("listens on 127.0.0.1:");
-        let address = line.rsplit(' ').next().unwrap().to_owned();
-        Self { name, settings, credentials: credentials.to_vec(), coordinator, address }
+        (coordinator, line.rsplit(' ').next().unwrap().to_owned())
     }
 
     fn learner(&self) -> Process {
@@ -280,6 +285,30 @@ fn a_learner_that_is_lost_with_its_folder_is_replaced_from_the_store_by_one_that
     let mut learner = cluster.learner();
     learner.line("learner 2 of run");
     cluster.ends_as_embedded(learner, workers);
+}
+
+#[test]
+fn a_coordinator_that_is_killed_and_started_again_stops_nobody() {
+    let mut cluster = Cluster::start("rebooted", &[], &[]);
+    let mut learner = cluster.learner();
+    let workers = [cluster.worker(), cluster.worker()];
+    learner.line("     6  ");
+    cluster.coordinator.signal("KILL");
+    let listen = format!("cluster.coordinator.listen={}", cluster.address);
+    let (second, address) = Cluster::coordinator(cluster.name, &["--set", &listen]);
+    assert_eq!(address, cluster.address);
+    let first = std::mem::replace(&mut cluster.coordinator, second);
+    assert_eq!(first.end().0, None);
+    assert_eq!(learner.success()["digest"], world().1.as_str());
+    for worker in workers {
+        assert!(worker.success()["groups"].is_u64());
+    }
+    assert!(cluster.coordinator.success()["granted"].as_u64().unwrap() > 0);
+    let audit = json(world().0.path(), &["audit", "rebooted-coordinator/coordinator"]);
+    assert_eq!(
+        (&audit["clean"], &audit["checked"]),
+        (&true.into(), &serde_json::json!(["a lease is granted once and ends once"]))
+    );
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn every_command_does_its_part_on_a_generated_catalog() {
     assert_eq!(evaluated["comparison"]["rows"].as_array().unwrap().len(), 6);
     assert!(at("rl").join("evaluation.json").exists());
 
-    let recommended = json(folder.path(), &["recommend", "rl", "--data", "data", "--top", "60", "--repeats", "g0000"]);
+    let recommended = json(folder.path(), &["recommend", "rl", "--top", "60", "--repeats", "g0000"]);
     let probability: f64 =
         recommended.as_array().unwrap().iter().map(|item| item["probability"].as_f64().unwrap()).sum();
     assert_eq!(recommended.as_array().unwrap().len(), 60);

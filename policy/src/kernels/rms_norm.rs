@@ -6,7 +6,7 @@
 //! ```
 
 use super::{
-    BLOCK_ROWS, Kernels,
+    BLOCK_ROWS, Kernels, lanes,
     storage::{slice, tensor, with_slices},
 };
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
@@ -26,7 +26,7 @@ struct RmsNorm {
 
 impl RmsNorm {
     fn inverse_rms(&self, row: &[f32]) -> f32 {
-        let mean = row.iter().map(|value| value * value).sum::<f32>() / row.len() as f32;
+        let mean = lanes::dot(row, row) / row.len() as f32;
         1.0 / (mean + self.eps).sqrt()
     }
 }
@@ -59,17 +59,17 @@ impl CustomOp2 for RmsNorm {
                 .par_chunks_mut(block)
                 .zip(xs.par_chunks(block).zip(dys.par_chunks(block)))
                 .map(|(dx, (x, dy))| {
-                    let mut dw = vec![0.0; width];
+                    let (mut dw, mut products) = (vec![0.0; width], vec![0.0; width]);
                     for ((dx, x), dy) in
                         dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width))
                     {
                         let inverse = self.inverse_rms(x);
-                        let mut dot = 0.0;
                         for h in 0..width {
-                            dw[h] += dy[h] * x[h] * inverse;
-                            dot += ws[h] * dy[h] * x[h];
+                            let normalised = dy[h] * x[h];
+                            dw[h] += normalised * inverse;
+                            products[h] = ws[h] * normalised;
                         }
-                        let pull = dot * inverse * inverse / width as f32;
+                        let pull = lanes::sum(&products) * inverse * inverse / width as f32;
                         for h in 0..width {
                             dx[h] = (ws[h] * dy[h] - x[h] * pull) * inverse;
                         }

@@ -38,12 +38,19 @@ impl Rotation {
             }
         };
         let frequencies: Vec<f64> = (0..head_dim / 2).map(frequency).collect();
-        let angles = || positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
-        Self {
-            cos: angles().map(|angle| angle.cos() as f32).collect(),
-            sin: angles().map(|angle| angle.sin() as f32).collect(),
-            head_dim,
-        }
+        // Rows repeat positions, and a sine costs far more than a look-up.
+        let mut distinct = positions.to_vec();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let angles = || distinct.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f));
+        let cos: Vec<f32> = angles().map(|angle| angle.cos() as f32).collect();
+        let sin: Vec<f32> = angles().map(|angle| angle.sin() as f32).collect();
+        let half = head_dim / 2;
+        let rows = |table: &[f32]| -> Arc<[f32]> {
+            let of_position = |p: &u32| distinct.partition_point(|other| other < p) * half;
+            positions.iter().flat_map(|p| &table[of_position(p)..][..half]).copied().collect()
+        };
+        Self { cos: rows(&cos), sin: rows(&sin), head_dim }
     }
 
     fn rotate(&self, x: &[f32], width: usize, direction: f32) -> Vec<f32> {

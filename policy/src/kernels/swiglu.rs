@@ -1,7 +1,7 @@
 //! The gated activation of the feed-forward block: `y = silu(gate) * up`, `silu(g) = g sigmoid(g)`.
 
 use super::{
-    BLOCK_ROWS, Kernels,
+    BLOCK_ROWS, Kernels, lanes,
     storage::{slice, tensor, with_slices},
 };
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
@@ -17,8 +17,9 @@ pub(crate) fn swiglu(kernels: Kernels, gate: &Tensor, up: &Tensor) -> Result<Ten
 
 struct SwiGlu;
 
+#[inline(always)]
 fn sigmoid(value: f32) -> f32 {
-    1.0 / (1.0 + (-value).exp())
+    1.0 / (1.0 + lanes::exp(-value))
 }
 
 impl CustomOp2 for SwiGlu {

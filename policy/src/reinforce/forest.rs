@@ -1,6 +1,10 @@
 //! Groups as a forest, and the way between its edges and the objective's tokens.
 
-use crate::forest::{Forest, ForestBuilder, ItemEdges};
+use crate::{
+    forest::{Forest, ForestBuilder, ItemEdges},
+    shards,
+};
+use rayon::prelude::*;
 use riser_core::{
     group::RolloutGroup,
     ids::NodeId,
@@ -8,6 +12,7 @@ use riser_core::{
     objective::{Completion, Group, ObjectiveConfig, Outcome, Target},
     prefix_tree::PrefixTree,
 };
+use std::ops::Range;
 
 /// A run of groups in one forest.
 pub(super) struct GroupForest<'g> {
@@ -26,7 +31,7 @@ pub(super) struct GroupEdges<'g> {
 }
 
 impl<'g> GroupForest<'g> {
-    /// Cuts groups, in order, into forests of at most `limit` rows (at least one group each).
+    /// Cuts groups, in order, into forests of about `limit` rows (at least one group each).
     pub(super) fn build(
         catalog: &PrefixTree,
         groups: &'g [RolloutGroup],
@@ -34,20 +39,14 @@ impl<'g> GroupForest<'g> {
         space: LogprobSpace,
         limit: usize,
     ) -> Vec<Self> {
-        let mut parts = vec![];
-        let mut builder = ForestBuilder::new(catalog, space);
-        let mut members = vec![];
-        for group in groups {
-            // Every entry of the sub-tree is at most one row; the target adds its own tokens.
-            let bound = group.prompt.len() + group.subtree.len() + 64;
-            if !members.is_empty() && builder.num_rows() + bound > limit {
-                let full = std::mem::replace(&mut builder, ForestBuilder::new(catalog, space));
-                parts.push(Self { forest: full.build(), groups: std::mem::take(&mut members) });
-            }
-            members.push(add(&mut builder, catalog, group, objective));
-        }
-        parts.push(Self { forest: builder.build(), groups: members });
-        parts
+        // Every entry of a sub-tree is at most one row; that the target may add some does not matter for the cut.
+        let rows: Vec<usize> = groups.iter().map(|group| group.prompt.len() + group.subtree.len()).collect();
+        let of_shard = |shard: Range<usize>| {
+            let mut builder = ForestBuilder::new(catalog, space);
+            let members = groups[shard].iter().map(|group| add(&mut builder, catalog, group, objective)).collect();
+            Self { forest: builder.build(), groups: members }
+        };
+        shards::cut(&rows, limit).into_par_iter().map(of_shard).collect()
     }
 
     /// The groups as the objective reads them.

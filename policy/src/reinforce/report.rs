@@ -82,6 +82,11 @@ impl<'g> Tally<'g> {
         }
     }
 
+    /// Number of positions whose whole vocabulary was measured so far.
+    pub(super) fn measured(&self) -> usize {
+        self.full.2
+    }
+
     /// Notes one optimizer step on `num_groups` groups.
     pub(super) fn optimizer_step(
         &mut self,

@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Evaluate, format: Format) -> anyhow::Result<()> {
 }
 
 fn resolve(arguments: &Evaluate) -> anyhow::Result<RunConfig> {
-    let mut config = arguments.settings.resolve()?;
+    let mut config = arguments.settings.resolve_for(&arguments.checkpoint)?;
     if let Some(path) = &arguments.data {
         config.data.path = Some(path.clone());
     }

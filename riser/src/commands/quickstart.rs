@@ -5,7 +5,7 @@ use super::prepare;
 use crate::cli::{Format, Quickstart, cores};
 use crate::clock::Stopwatch;
 use crate::run_folder::RunFolder;
-use crate::{interrupt, model_folder, output, reinforcement, report, supervised};
+use crate::{interrupt, output, reinforcement, report, supervised};
 use anyhow::Context;
 use riser::measurement::{Comparison, Summary};
 use riser_core::config::{RunConfig, Sources};
@@ -120,18 +120,16 @@ fn write_comparison(out: &Path, comparison: &Comparison) -> anyhow::Result<()> {
 
 fn text(outcome: &Outcome, data: &DataFolder, out: &Path) -> String {
     let Seconds { prepare, sft, train, evaluate } = outcome.seconds;
-    let model = out.join("rl").join(model_folder::NAME);
     let example = data.dataset().items().first().map_or("TITLE", |item| item.title.as_str());
     format!(
         "{}\n{}; {} invalid items\n\
          prepare {prepare:.0} s, supervised {sft:.0} s, reinforcement {train:.0} s, evaluation {evaluate:.0} s\n\n\
          curves  {}\n\
-         try     riser recommend {} --data {} {example:?}\n",
+         try     riser recommend {} {example:?}\n",
         comparison_table(&outcome.comparison),
         outcome.comparison.caption,
         outcome.invalid_items,
         outcome.report.display(),
-        model.display(),
-        data.path().display(),
+        out.join("rl").display(),
     )
 }

@@ -1,10 +1,9 @@
 //! `riser recommend`: the next items for a history typed on the command line.
 
-use crate::cli::{Format, Recommend};
+use crate::cli::{Format, Recommend, Settings};
 use crate::failure::{Hint, Usage};
 use crate::{item_lookup, model_folder, output, start, table};
 use riser::ranking::Search;
-use riser_core::config::RunConfig;
 use riser_core::data_folder::DataFolder;
 use riser_core::ids::ItemIndex;
 use riser_core::spelling::SpellingError;
@@ -16,11 +15,14 @@ pub(crate) fn run(arguments: &Recommend, format: Format) -> anyhow::Result<()> {
     if arguments.top == 0 {
         return Err(Usage("`--top 0` asks for nothing".to_owned())).hint(|| "ask for at least 1 item".to_owned());
     }
-    let data = start::data(&arguments.data)?;
+    let mut config = Settings::default().resolve_for(&arguments.checkpoint)?;
+    if let Some(path) = &arguments.data {
+        config.data.path = Some(path.clone());
+    }
+    let data = start::data(config.data_path()?)?;
     let history = history(&arguments.history, &data)?;
     let parameters = start::fitting(model_folder::load(&arguments.checkpoint)?, &data, &arguments.checkpoint)?;
 
-    let config = RunConfig::default();
     let titles: Vec<&str> = history.iter().map(|item| data.dataset().item(*item).title.as_str()).collect();
     let prompt = data.speller().prompt_tokens(&titles, config.model.max_prompt_tokens).map_err(too_long)?;
     // Items of the history may take the first places; they are ranked too and left out afterwards.

@@ -11,6 +11,7 @@ use riser_coordinator::reception::{Reception, Strangers};
 use riser_core::config::RunConfig;
 use riser_core::data_folder::DataFolder;
 use riser_policy::parameters::Parameters;
+use riser_proto::call::Patience;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,8 @@ pub(crate) fn run(
     drop(start);
     let (log, events) = event_log::start_coordinator(folder, &mut schedule, &stop)?;
     let starts_before = u64::from(schedule.incarnation.0.saturating_sub(1));
+    // Whoever samples renews three times per timeout, whoever asked for work tries again after a pause.
+    let returning = (schedule.lease_timeout / 3).max(2 * Patience::default().longest_pause);
     let reception = Reception {
         access: credentials.access(digest),
         strangers: Some(Strangers {
@@ -46,6 +49,7 @@ pub(crate) fn run(
             first_worker: starts_before * WORKERS_PER_START + 1,
             max_workers: cluster.max_workers,
             silence: schedule.lease_timeout.max(2 * LONGEST_QUESTION),
+            returning: if starts_before > 0 { returning } else { Duration::ZERO },
         }),
     };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;

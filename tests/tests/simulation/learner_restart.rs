@@ -49,7 +49,13 @@ fn description() -> RunDescription {
 
 fn coordinator(scenario: &Scenario, place: Place<network::Incoming>) -> JoinHandle<Counts> {
     let schedule = scenario.schedule(1);
-    let strangers = Strangers { description: description(), first_worker: 1, max_workers: 3, silence: SILENCE };
+    let strangers = Strangers {
+        description: description(),
+        first_worker: 1,
+        max_workers: 3,
+        silence: SILENCE,
+        returning: Duration::ZERO,
+    };
     let reception = Reception { strangers: Some(strangers), ..Reception::default() };
     tokio::spawn(async move {
         let (tree, stop) = (hash_policy::tree(), CancellationToken::new());

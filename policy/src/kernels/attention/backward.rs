@@ -4,9 +4,12 @@
 //! selection of them; either way a tree's queries see only keys of that tree's own rows.
 
 use super::{
-    super::matrix::{Mat, MatMut, Store, matmul},
+    super::{
+        lanes::{add_scaled, dot},
+        matrix::{Mat, MatMut, Store, matmul},
+    },
     Heads, Segment, Visibility,
-    forward::{Block, Inputs, Scratch, blocks, dot, split_rows},
+    forward::{Block, Inputs, Scratch, blocks, split_rows},
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -120,13 +123,9 @@ impl Job<'_> {
             for ((&key, &p), &d) in path.iter().zip(path_p).zip(&d_path) {
                 let ds = heads.scale() * p * (d - mean);
                 let local = (key as usize - self.first_key) * key_width + block.key_head * dim;
-                let k = self.inputs.key(key as usize, block.key_head);
-                let (dk, dv) = (&mut self.dk[local..local + dim], &mut self.dv[local..local + dim]);
-                for c in 0..dim {
-                    dq[c] += ds * k[c];
-                    dk[c] += ds * query[c];
-                    dv[c] += p * d_out[c];
-                }
+                add_scaled(dq, ds, self.inputs.key(key as usize, block.key_head));
+                add_scaled(&mut self.dk[local..local + dim], ds, query);
+                add_scaled(&mut self.dv[local..local + dim], p, d_out);
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Forward pass: one job per tree, blocks of rows within it.
 
 use super::{
-    super::matrix::{Mat, MatMut, Store, matmul},
+    super::{
+        lanes::{self, add_scaled, dot},
+        matrix::{Mat, MatMut, Store, matmul},
+    },
     Heads, Segment, Visibility,
 };
 use rayon::prelude::*;
@@ -68,10 +71,6 @@ pub(super) struct Scratch {
     pub(super) path: Vec<f32>,
 }
 
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
 impl Inputs<'_> {
     pub(super) fn key(&self, row: usize, head: usize) -> &[f32] {
         &self.k[row * self.heads.key_width() + head * self.heads.dim..][..self.heads.dim]
@@ -126,10 +125,10 @@ impl Inputs<'_> {
 
 /// Softmax over two pieces as if they were one.
 fn softmax(span: &mut [f32], path: &mut [f32]) {
-    let largest = span.iter().chain(path.iter()).copied().fold(f32::NEG_INFINITY, f32::max);
-    span.iter_mut().chain(path.iter_mut()).for_each(|score| *score = (*score - largest).exp());
-    let inverse = 1.0 / span.iter().chain(path.iter()).sum::<f32>();
-    span.iter_mut().chain(path.iter_mut()).for_each(|score| *score *= inverse);
+    let largest = lanes::max(span).max(lanes::max(path));
+    let inverse = 1.0 / (lanes::exp_shifted(span, largest) + lanes::exp_shifted(path, largest));
+    span.iter_mut().for_each(|score| *score *= inverse);
+    path.iter_mut().for_each(|score| *score *= inverse);
 }
 
 /// Splits the rows of a matrix at the trees' boundaries.
@@ -163,8 +162,7 @@ pub(super) fn attend(inputs: &Inputs<'_>, visibility: &Visibility) -> Vec<f32> {
             for (i, row) in block.rows.clone().enumerate() {
                 let out = &mut out[offset + i * width..][..dim];
                 for (&key, &weight) in block.path(row, visibility).iter().zip(&mut weights) {
-                    let value = inputs.value(key as usize, block.key_head);
-                    out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
+                    add_scaled(out, weight, inputs.value(key as usize, block.key_head));
                 }
             }
         }

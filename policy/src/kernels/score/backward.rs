@@ -3,6 +3,7 @@
 use super::{
     super::{
         BLOCK_ROWS,
+        lanes::{add_scaled, exp},
         matrix::{Mat, MatMut, Store, matmul},
     },
     Decisions, Law, Measured,
@@ -64,15 +65,11 @@ impl Pass<'_> {
             }
             let row = &self.hidden[d * width..(d + 1) * width];
             for (index, d_logit) in children.zip(d_logit) {
-                let p = (self.measured.child_logit[index] - self.measured.children_lse[d]).exp();
+                let p = exp(self.measured.child_logit[index] - self.measured.children_lse[d]);
                 let d_logit = d_logit - sum * p;
                 let at = self.decisions.child_token[index] as usize * width;
-                for ((d_row, d_weight), (weight, value)) in
-                    d_row.iter_mut().zip(&mut d_head[at..at + width]).zip(self.head[at..at + width].iter().zip(row))
-                {
-                    *d_row += d_logit * weight;
-                    *d_weight += d_logit * value;
-                }
+                add_scaled(d_row, d_logit, &self.head[at..at + width]);
+                add_scaled(&mut d_head[at..at + width], d_logit, row);
             }
         }
         (d_hidden, d_head)
@@ -124,7 +121,7 @@ impl Pass<'_> {
     /// Turns a row of logits into the row of their gradients.
     fn logit_gradients(&self, decision: usize, lse: &[f32], row: &mut [f32]) {
         let sum: f32 = self.one_hot(decision, |_, _| {});
-        row.iter_mut().for_each(|logit| *logit = -sum * (*logit - lse[decision]).exp());
+        row.iter_mut().for_each(|logit| *logit = -sum * exp(*logit - lse[decision]));
         self.one_hot(decision, |child, gradient| row[self.decisions.child_token[child] as usize] += gradient);
     }
 }

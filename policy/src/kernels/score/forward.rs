@@ -3,6 +3,7 @@
 use super::{
     super::{
         BLOCK_ROWS,
+        lanes::{dot, exp, log_sum_exp},
         matrix::{Mat, MatMut, Store, matmul},
     },
     Decisions, Law, Measured, WholeVocabulary,
@@ -16,12 +17,6 @@ const CHUNK_LOGITS: usize = 4 << 20;
 /// Decisions per job when every logit is computed.
 pub(super) fn vocabulary_rows(vocabulary: usize) -> usize {
     (CHUNK_LOGITS / vocabulary).clamp(1, BLOCK_ROWS)
-}
-
-/// `log sum exp` and the largest value.
-pub(super) fn log_sum_exp(values: impl Iterator<Item = f32> + Clone) -> f32 {
-    let largest = values.clone().fold(f32::NEG_INFINITY, f32::max);
-    largest + values.map(|value| (value - largest).exp()).sum::<f32>().ln()
 }
 
 pub(super) fn measure(hidden: &[f32], head: &[f32], width: usize, decisions: &Decisions, law: Law) -> Measured {
@@ -42,22 +37,8 @@ pub(super) fn measure(hidden: &[f32], head: &[f32], width: usize, decisions: &De
         }
         LogprobSpace::Vocabulary => Some(whole_vocabulary(hidden, head, width, decisions, inverse, &mut child_logit)),
     };
-    let children_lse =
-        (0..decisions.len()).map(|d| log_sum_exp(child_logit[decisions.children(d)].iter().copied())).collect();
+    let children_lse = (0..decisions.len()).map(|d| log_sum_exp(&child_logit[decisions.children(d)])).collect();
     Measured { child_logit, children_lse, vocabulary }
-}
-
-/// Dot product in eight fixed lanes, so that it vectorises and its order of summation is the same everywhere.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for lane in 0..8 {
-            lanes[lane] += a[lane] * b[lane];
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
 }
 
 fn split_children<'c>(mut values: &'c mut [f32], decisions: &Decisions) -> Vec<&'c mut [f32]> {
@@ -104,6 +85,6 @@ fn whole_vocabulary(
 
 /// (log sum exp, entropy in nats) of one row: H = lse - sum p z.
 fn entropy(logits: &[f32]) -> (f32, f32) {
-    let lse = log_sum_exp(logits.iter().copied());
-    (lse, lse - logits.iter().map(|&logit| (logit - lse).exp() * logit).sum::<f32>())
+    let lse = log_sum_exp(logits);
+    (lse, lse - logits.iter().map(|&logit| exp(logit - lse) * logit).sum::<f32>())
 }
