@@ -182,6 +182,7 @@ async fn the_work_of_a_worker_that_vanishes_is_done_by_another_long_before_its_l
     second.await.unwrap().unwrap();
     stop.cancel();
     let counts = coordinator.await.unwrap().unwrap();
-    assert_eq!((counts.expired, counts.doubled, counts.outrun), (0, 1, 1), "{counts:?}");
-    assert_eq!(counts.granted, 1 + counts.completed + counts.overtaken);
+    assert_eq!((counts.expired, counts.doubled), (0, 1), "{counts:?}");
+    // The dead worker's holding ends with the second one's completion, or with the learner's report if that comes first.
+    assert_eq!(counts.granted, counts.completed + counts.overtaken + counts.outrun, "{counts:?}");
 }
