@@ -8,7 +8,7 @@
 //!     checkpoint.json                 the manifest, written last
 //! ```
 //!
-//! `riser_store` makes it whole or absent, [`crate::saver`] writes it in the background, [`crate::recovery`] finds it again.
+//! `riser_store` makes it whole or absent, `saver` writes it in the background, [`crate::recovery`] finds it again.
 //! Of the groups only the ids of those that were trained on are kept. The others are sampled again; in lockstep that gives
 //! the same bits.
 

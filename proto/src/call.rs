@@ -82,11 +82,13 @@ pub fn is_transient(status: &Status) -> bool {
     if is_distrust(status) {
         return false;
     }
-    // A connection that breaks under a call is reported as `Unknown` or `Cancelled`, depending on the moment.
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unknown | Code::Cancelled
-    )
+    // A connection that breaks under a call is reported as `Unknown` or `Cancelled`, depending on the moment, and one that
+    // the peer closes in good order as `Internal`, with the transport's error as its source; what a peer says has none.
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Unknown | Code::Cancelled => true,
+        Code::Internal => status.source().is_some(),
+        _ => false,
+    }
 }
 
 /// Whether the two ends do not trust each other's certificates, which no repetition changes.
@@ -115,4 +117,23 @@ pub fn explain(status: &Status) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io, sync::Arc};
+
+    #[test]
+    fn a_connection_that_ends_is_tried_again_and_a_peer_that_disagrees_is_not() {
+        let mut ended = Status::internal("h2 protocol error: http2 error");
+        assert!(!is_transient(&ended), "said by the peer");
+        ended.set_source(Arc::new(io::Error::other("go away")));
+        assert!(is_transient(&ended));
+        assert!(is_transient(&Status::unavailable("restarting")));
+        assert!(!is_transient(&Status::failed_precondition("another run")));
+        let mut distrust = Status::unavailable("tls");
+        distrust.set_source(Arc::new(io::Error::other("invalid peer certificate: UnknownIssuer")));
+        assert!(!is_transient(&distrust));
+    }
 }

@@ -1,7 +1,7 @@
 //! Proving a run's invariants again from its own event log.
 //!
-//! Every invariant is one or more questions to the log ([`checks`]) whose answers are the rows that break it; a run is clean
-//! when no question has an answer. The account ([`account`]) says what became of every group that was ever leased.
+//! Every invariant is one or more questions to the log (`checks`) whose answers are the rows that break it; a run is clean
+//! when no question has an answer. The account (`account`) says what became of every group that was ever leased.
 //!
 //! What is called *the run* is its lineage: a learner that was started again has gone back to a checkpoint, and the
 //! versions that its predecessor trained beyond it are no part of the run. In lockstep they must have been the same.

@@ -103,7 +103,7 @@ pub enum ClusterError {
         /// Restarts that were spent.
         restarts: usize,
         /// Why the last worker ended.
-        reason: WorkerError,
+        reason: Box<WorkerError>,
     },
     /// A role panicked.
     #[error("{role} ended: {source}")]

@@ -31,12 +31,13 @@ struct Event<'a, T> {
 }
 
 impl MetricsLog {
-    /// Opens the log to continue after `step`: what was logged later belongs to work that is done again.
+    /// Opens the log to continue after `step`: what was logged later belongs to work that is done again, and so does
+    /// everything if the work begins anew at step 0.
     pub(crate) fn continue_after(path: &Path, step: u64) -> anyhow::Result<Self> {
         if path.exists() {
             let kept: String = read(path)?
                 .iter()
-                .filter(|event| event["step"].as_u64().is_some_and(|at| at <= step))
+                .filter(|event| event["step"].as_u64().is_some_and(|at| at <= step && step > 0))
                 .map(|event| format!("{event}\n"))
                 .collect();
             let staged = path.with_extension("jsonl.new");

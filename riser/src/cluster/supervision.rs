@@ -48,7 +48,7 @@ impl Supervisor {
         match reason {
             Some(reason) if !over => {
                 let restarts = self.max_restarts - budget.available_permits();
-                Err(ClusterError::WorkersLost { restarts, reason })
+                Err(ClusterError::WorkersLost { restarts, reason: Box::new(reason) })
             }
             _ => Ok(()),
         }

@@ -79,11 +79,8 @@ async fn a_run_without_workers_ends_with_the_reason_of_the_last_one_and_a_checkp
     scenario.max_restarts = 3;
     scenario.checkpoints = Some(folder.path().to_owned());
     let (outcome, _) = scenario.run().await;
-    let Err(ClusterError::WorkersLost { restarts: 3, reason: WorkerError::Sample { first, version, source } }) =
-        outcome
-    else {
-        panic!("{outcome:?}");
-    };
+    let Err(ClusterError::WorkersLost { restarts: 3, reason }) = outcome else { panic!("{outcome:?}") };
+    let WorkerError::Sample { first, version, source } = *reason else { panic!("{reason}") };
     assert_eq!((first.0, version.0, source.to_string()), (30, 3, "out of memory".to_owned()));
     let checkpoint = riser_learner::checkpoint::latest(folder.path()).unwrap().unwrap();
     assert_eq!(riser_learner::checkpoint::open(&checkpoint).unwrap().manifest.version, PolicyVersion(3));
@@ -97,10 +94,8 @@ async fn a_group_outside_the_catalog_ends_the_run_with_the_learners_reason() {
         Ok(())
     }));
     let (outcome, _) = scenario.run().await;
-    let Err(ClusterError::WorkersLost { restarts: 0, reason: WorkerError::Rejected { group: 12, reason } }) = outcome
-    else {
-        panic!("{outcome:?}");
-    };
+    let Err(ClusterError::WorkersLost { restarts: 0, reason }) = outcome else { panic!("{outcome:?}") };
+    let WorkerError::Rejected { group: 12, reason } = *reason else { panic!("{reason}") };
     assert_eq!(reason, "entry 0: token 99 leaves the catalog at node 0");
 }
 
@@ -182,7 +177,7 @@ async fn the_work_of_a_worker_that_vanishes_is_done_by_another_long_before_its_l
     second.await.unwrap().unwrap();
     stop.cancel();
     let counts = coordinator.await.unwrap().unwrap();
-    // Whether the dead worker's holding is outrun or overtaken depends on which of the two the coordinator hears first.
     assert_eq!((counts.expired, counts.doubled), (0, 1), "{counts:?}");
-    assert_eq!(counts.granted, counts.completed + counts.overtaken + counts.outrun);
+    // The dead worker's holding ends with the second one's completion, or with the learner's report if that comes first.
+    assert_eq!(counts.granted, counts.completed + counts.overtaken + counts.outrun, "{counts:?}");
 }

@@ -186,11 +186,12 @@ impl World {
                     _ => Event::Renew(grant.claim()),
                 };
                 let renews = matches!(event, Event::Renew(_));
+                // Whoever ends a holding has none, also while its lease goes to the next in the same move.
+                self.holdings[pick].ended |= !renews;
                 let heard = self.apply(event).is_ok();
                 assert!(timely || !heard, "only the holder of a live lease is heard");
-                match renews {
-                    true if heard => self.holdings[pick].renewed = self.now,
-                    _ => self.holdings[pick].ended |= heard && !renews,
+                if renews && heard {
+                    self.holdings[pick].renewed = self.now;
                 }
             }
         }
