@@ -8,7 +8,7 @@
 //!     checkpoint.json                 the manifest, written last
 //! ```
 //!
-//! `riser_store` makes it whole or absent, the saver writes it in the background, [`crate::recovery`] finds it again.
+//! `riser_store` makes it whole or absent, [`crate::saver`] writes it in the background, [`crate::recovery`] finds it again.
 //! Nothing about groups is kept: in lockstep a resumed run samples the open batches again and gets the same bits.
 
 use crate::snapshot_file::{self, SnapshotFileError};
