@@ -169,7 +169,8 @@ impl Steps {
         }
         self.publisher.publish(snapshot);
         self.check_retained()?;
-        if self.config.evaluate_at_start && version == PolicyVersion(0) {
+        let begins = version == PolicyVersion(0) && self.config.start_digest.is_none();
+        if self.config.evaluate_at_start && begins {
             self.evaluate().await?;
         }
         while self.version.0 < self.config.total_batches {

@@ -49,6 +49,12 @@ impl MetricsLog {
         Ok(Self { file: file.with_context(|| format!("cannot write {}", path.display()))? })
     }
 
+    /// Opens an empty log, for a run that begins: what an attempt logged that left no checkpoint is done again.
+    pub(crate) fn begin(path: &Path) -> anyhow::Result<Self> {
+        let file = File::create(path);
+        Ok(Self { file: file.with_context(|| format!("cannot write {}", path.display()))? })
+    }
+
     /// Adds one event; `values` must serialize to a map.
     pub(crate) fn append(&mut self, kind: Kind, step: u64, values: &impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(&Event { kind, step, values })?;

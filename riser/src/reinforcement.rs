@@ -92,7 +92,7 @@ pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let durable = recovery::durable(&config.store, run)?;
     let Recovery { checkpoint, skipped, .. } = runtime.block_on(recovery::recover(run, durable.as_ref()))?;
-    let start = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.manifest.version.0);
+    let start = checkpoint.as_ref().map(|checkpoint| checkpoint.manifest.version.0);
     if let Some(finished) = finished(config, run, checkpoint.as_ref())? {
         return Ok(Some(finished));
     }
@@ -243,10 +243,13 @@ struct Observer {
 }
 
 impl Observer {
-    fn new(config: &RunConfig, run: &RunFolder, start: u64) -> anyhow::Result<Self> {
-        let log = MetricsLog::continue_after(&run.metrics(), start)?;
+    fn new(config: &RunConfig, run: &RunFolder, start: Option<u64>) -> anyhow::Result<Self> {
+        let log = match start {
+            Some(start) => MetricsLog::continue_after(&run.metrics(), start)?,
+            None => MetricsLog::begin(&run.metrics())?,
+        };
         let progress = Progress::new("rl", config.train.steps, 1, COLUMNS);
-        progress.resume_at(start);
+        progress.resume_at(start.unwrap_or(0));
         Ok(Self { log, progress, hit_rate: None })
     }
 

@@ -46,20 +46,6 @@ impl<A: Serialize + DeserializeOwned> CheckpointFolder<A> {
         Err(FolderError::NoneWhole { path: self.path.clone(), damaged: damaged.collect() })
     }
 
-    /// Sets every version in `damaged` aside, after a whole checkpoint has come from elsewhere.
-    ///
-    /// # Errors
-    /// [`FolderError::Io`].
-    pub fn set_all_aside(&self) -> Result<Vec<Skipped>, FolderError> {
-        let mut skipped = vec![];
-        for version in self.versions()?.into_iter().rev() {
-            if let Err(damage) = self.inspect(version)? {
-                skipped.push(self.set_aside(version, &damage)?);
-            }
-        }
-        Ok(skipped)
-    }
-
     /// Removes all but the newest `keep` whole checkpoints, and never the newest one nor a version in `needed`. Damaged
     /// ones do not count; those that are met are set aside and returned.
     ///
