@@ -31,13 +31,12 @@ struct Event<'a, T> {
 }
 
 impl MetricsLog {
-    /// Opens the log to continue after `step`: what was logged later belongs to work that is done again, and so does
-    /// everything if the work begins anew at step 0.
+    /// Opens the log to continue after `step`: what was logged later belongs to work that is done again.
     pub(crate) fn continue_after(path: &Path, step: u64) -> anyhow::Result<Self> {
         if path.exists() {
             let kept: String = read(path)?
                 .iter()
-                .filter(|event| event["step"].as_u64().is_some_and(|at| at <= step && step > 0))
+                .filter(|event| event["step"].as_u64().is_some_and(|at| at <= step))
                 .map(|event| format!("{event}\n"))
                 .collect();
             let staged = path.with_extension("jsonl.new");
