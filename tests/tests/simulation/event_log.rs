@@ -16,7 +16,7 @@ pub(crate) struct Logged {
     facts: RunFacts,
 }
 
-/// One session of writing to it.
+/// One start of the learner that writes to it.
 pub(crate) struct Session {
     log: RunLog,
     pub(crate) incarnation: Incarnation,
