@@ -1,35 +1,164 @@
-//! Fetching the catalog.
+//! Fetching the catalog: chunks that are in the host's cache are taken from there, the others from the coordinator.
+//!
+//! Chunks are asked for side by side and put together in order. One that arrived and is right is in the cache at once, so a
+//! transfer that was cut off anywhere goes on where it was. A cache whose disk refuses costs a warning and the next transfer.
 
 use crate::{WorkerConfig, WorkerError};
-use backon::Retryable;
-use riser_core::prefix_tree::PrefixTree;
-use riser_proto::{
-    call::{is_transient, within},
-    catalog::CatalogAssembler,
-    transport::{self, Channel},
-    v1,
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use riser_core::{
+    catalog::{Assembly, AssemblyError, CatalogCache, CatalogManifest},
+    prefix_tree::PrefixTree,
 };
-use tonic::Status;
+use riser_proto::{
+    WireError,
+    call::Patience,
+    catalog,
+    transport::{self, Channel},
+    v1::{self, catalog_client::CatalogClient},
+};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
-/// Asks the coordinator for the prefix tree until it arrives whole.
-pub(crate) async fn fetch(config: &WorkerConfig, coordinator: Channel) -> Result<PrefixTree, WorkerError> {
-    let client = transport::coordinator_client(coordinator);
-    let attempt = || {
+/// Chunks on their way at one time.
+const IN_FLIGHT: usize = 8;
+
+/// Times that a chunk may come damaged before the coordinator is not believed any more.
+const MAX_DAMAGED: usize = 3;
+
+/// A catalog and what it cost.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The catalog.
+    pub tree: PrefixTree,
+    /// Bytes of chunks that came from the coordinator.
+    pub bytes: u64,
+}
+
+/// One transfer of one catalog.
+struct Transfer {
+    client: CatalogClient<Channel>,
+    patience: Patience,
+    manifest: Arc<CatalogManifest>,
+    cache: Option<CatalogCache>,
+    /// Set once the cache's disk has refused a chunk.
+    refused: AtomicBool,
+    fetched: AtomicU64,
+}
+
+/// The catalog of the run, from `cache` as far as it is there.
+///
+/// # Errors
+/// [`WorkerError::Coordinator`] if it stays away, [`WorkerError::Wire`] and [`WorkerError::Catalog`] if it is not to be
+/// believed.
+pub async fn fetch(
+    config: &WorkerConfig,
+    coordinator: Channel,
+    cache: Option<CatalogCache>,
+) -> Result<Fetched, WorkerError> {
+    let client = transport::catalog_client(coordinator);
+    let ask = || {
         let mut client = client.clone();
-        async move {
-            let deadline = config.patience.deadline;
-            let call = client.fetch_catalog(v1::FetchCatalogRequest {});
-            let mut chunks = within(deadline, call).await.map_err(WorkerError::Coordinator)?.into_inner();
-            let mut assembler = CatalogAssembler::new(config.max_catalog_bytes);
-            while let Some(chunk) = within(deadline, chunks.message()).await.map_err(WorkerError::Coordinator)? {
-                let wire = |source| WorkerError::Wire { peer: "coordinator", source };
-                if let Some(tree) = assembler.push(chunk).map_err(wire)? {
-                    return Ok(tree);
-                }
-            }
-            Err(WorkerError::Coordinator(Status::unavailable("the catalog ended early")))
-        }
+        async move { client.describe(v1::DescribeCatalogRequest {}).await }
     };
-    let transient = |error: &WorkerError| matches!(error, WorkerError::Coordinator(status) if is_transient(status));
-    attempt.retry(config.patience.pauses()).when(transient).await
+    let described = config.patience.retry(ask).await.map_err(WorkerError::Coordinator)?;
+    let manifest = Arc::new(catalog::manifest(&described, config.max_catalog_bytes).map_err(untrue)?);
+    let (patience, refused, fetched) = (config.patience, AtomicBool::new(false), AtomicU64::new(0));
+    let transfer = Transfer { client, patience, manifest, cache, refused, fetched };
+    let tree = transfer.tree().await?;
+    let bytes = transfer.fetched.into_inner();
+    let (digest, total) = (tree.digest(), transfer.manifest.total_bytes());
+    tracing::info!(worker = config.id.0, catalog = digest.short(), total, fetched = bytes, "catalog is here");
+    Ok(Fetched { tree, bytes })
+}
+
+impl Transfer {
+    async fn tree(&self) -> Result<PrefixTree, WorkerError> {
+        let manifest = self.manifest.clone();
+        if let Some(cache) = self.cache.clone() {
+            let (wanted, place) = (manifest.clone(), cache.clone());
+            if let Some(tree) = blocking(move || place.tree(&wanted)).await? {
+                return Ok(tree);
+            }
+            let wanted = manifest.clone();
+            let assembled = match blocking(move || Assembly::in_cache(wanted, cache)).await? {
+                Ok(assembly) => self.assemble(assembly).await,
+                Err(error) => Err(AssemblyError::from(error).into()),
+            };
+            match assembled {
+                Err(WorkerError::Catalog(AssemblyError::Disk(error))) => self.warn(&error),
+                other => return other,
+            }
+        }
+        self.assemble(Assembly::in_memory(manifest)).await
+    }
+
+    async fn assemble(&self, mut assembly: Assembly) -> Result<PrefixTree, WorkerError> {
+        let chunks = stream::iter(0..self.manifest.num_chunks()).map(|index| self.chunk(index));
+        let mut chunks = chunks.buffered(IN_FLIGHT);
+        while let Some(chunk) = chunks.try_next().await? {
+            assembly = blocking(move || assembly.push(&chunk)).await?.map_err(AssemblyError::from)?;
+        }
+        Ok(blocking(move || assembly.finish()).await??)
+    }
+
+    /// A chunk that has been verified.
+    async fn chunk(&self, index: usize) -> Result<Bytes, WorkerError> {
+        let Some(cache) = self.cache.clone() else { return self.ask_for(index).await };
+        let (manifest, place) = (self.manifest.clone(), cache.clone());
+        if let Some(bytes) = blocking(move || place.chunk(&manifest, index)).await? {
+            return Ok(bytes.into());
+        }
+        let bytes = self.ask_for(index).await?;
+        if !self.refused.load(Ordering::Relaxed) {
+            let (digest, copy) = (self.manifest.chunk(index).digest, bytes.clone());
+            if let Err(error) = blocking(move || cache.put(digest, &copy)).await? {
+                self.warn(&error);
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Asks the coordinator until a chunk comes as it should be.
+    async fn ask_for(&self, index: usize) -> Result<Bytes, WorkerError> {
+        let request = catalog::request(self.manifest.chunk(index).digest);
+        let ask = || {
+            let (mut client, request) = (self.client.clone(), request.clone());
+            async move { client.fetch(request).await }
+        };
+        let mut damaged = 0;
+        loop {
+            let data = self.patience.retry(ask).await.map_err(WorkerError::Coordinator)?.data;
+            self.fetched.fetch_add(data.len() as u64, Ordering::Relaxed);
+            match self.manifest.verify(index, &data) {
+                Ok(()) => return Ok(data),
+                Err(error) if damaged + 1 < MAX_DAMAGED => {
+                    tracing::warn!(%error, "asked for again");
+                    damaged += 1;
+                }
+                Err(error) => return Err(untrue(error.into())),
+            }
+        }
+    }
+
+    fn warn(&self, error: &io::Error) {
+        if !self.refused.swap(true, Ordering::Relaxed) {
+            let folder = self.cache.as_ref().map(|cache| cache.folder().display().to_string());
+            tracing::warn!(folder, %error, "the catalog is not cached");
+        }
+    }
+}
+
+fn untrue(source: WireError) -> WorkerError {
+    WorkerError::Wire { peer: "coordinator", source }
+}
+
+/// Runs what waits for a disk or a digest on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
+    tokio::task::spawn_blocking(work).await.map_err(WorkerError::panicked)
 }
