@@ -150,7 +150,7 @@ fn a_manifest_that_lies_about_the_catalog_is_noticed_and_its_tree_is_not_kept() 
         let error = assembly.push(&bytes).unwrap().finish().unwrap_err();
         assert!(matches!(error, AssemblyError::Other { announced, .. } if announced == lie.catalog()), "{error}");
     }
-    assert_eq!(files(&folder), [PathBuf::new(); 0]);
+    assert!(files(&folder).is_empty());
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn a_catalog_that_the_cache_has_no_room_for_is_refused_before_anything_is_writte
     assert!(error.to_string().contains("the cache has"), "{error}");
     let error = cache(&folder, 1000).put(manifest.chunk(0).digest, &chunks[0]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    assert_eq!(files(&folder), [PathBuf::new(); 0]);
+    assert!(files(&folder).is_empty());
 }
 
 #[test]
