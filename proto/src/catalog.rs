@@ -39,6 +39,11 @@ impl CatalogFile {
         &self.manifest
     }
 
+    /// Every chunk once, in any order.
+    pub fn chunks(&self) -> impl Iterator<Item = (Digest, Bytes)> {
+        self.chunks.iter().map(|(digest, bytes)| (*digest, bytes.clone()))
+    }
+
     /// The bytes of a chunk; `None` if it is not one of this catalog.
     ///
     /// # Errors

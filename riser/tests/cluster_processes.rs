@@ -265,6 +265,18 @@ fn a_worker_that_is_asked_to_leave_finishes_its_lease_and_the_next_one_finds_the
 }
 
 #[test]
+fn a_worker_that_is_told_the_store_takes_the_catalog_from_there() {
+    let store = format!("file://{}/catalog-store", world().0.path().display());
+    let setting: &'static str = format!("store.url={store}").leak();
+    let mut cluster = Cluster::start("stored", &[setting], &[]);
+    cluster.coordinator.line("is in the store");
+    let learner = cluster.learner();
+    let worker = cluster.worker_with(&["--store", &store]);
+    let workers = cluster.ends_as_embedded(learner, [worker]);
+    assert_eq!(workers[0]["catalog_bytes"], 0);
+}
+
+#[test]
 fn a_learner_that_is_killed_and_started_again_elsewhere_changes_nothing() {
     let cluster = Cluster::start("killed", &[], &[]);
     let mut learner = cluster.learner();

@@ -1,13 +1,16 @@
-//! Fetching the catalog: chunks that are in the host's cache are taken from there, the others from the coordinator.
+//! Fetching the catalog: chunks that are in the host's cache are taken from there, the others from a mirror if there is one,
+//! and what is not there either from the coordinator.
 //!
 //! Chunks are asked for side by side and put together in order. One that arrived and is right is in the cache at once, so a
-//! transfer that was cut off anywhere goes on where it was. A cache whose disk refuses costs a warning and the next transfer.
+//! transfer that was cut off anywhere goes on where it was. A cache whose disk refuses costs a warning and the next transfer,
+//! a mirror that fails a warning and the coordinator's time.
 
 use crate::{WorkerConfig, WorkerError};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use riser_core::{
-    catalog::{Assembly, AssemblyError, CatalogCache, CatalogManifest},
+    catalog::{Assembly, AssemblyError, CatalogCache, CatalogManifest, Chunk},
+    digest::Digest,
     prefix_tree::PrefixTree,
 };
 use riser_proto::{
@@ -18,7 +21,10 @@ use riser_proto::{
     v1::{self, catalog_client::CatalogClient},
 };
 use std::{
+    fmt,
+    future::Future,
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -30,6 +36,27 @@ const IN_FLIGHT: usize = 8;
 
 /// Times that a chunk may come damaged before the coordinator is not believed any more.
 const MAX_DAMAGED: usize = 3;
+
+/// Another place that has chunks, for example an object store.
+pub trait Mirror: fmt::Debug + Send + Sync {
+    /// The chunk of that digest and size; `None` if it is not there. It is verified by whoever asked.
+    ///
+    /// # Errors
+    /// Whatever keeps it from answering; it is not asked again during this transfer.
+    fn chunk(&self, digest: Digest, len: u64) -> Pin<Box<dyn Future<Output = Mirrored> + Send + '_>>;
+}
+
+/// A mirror's answer.
+pub type Mirrored = Result<Option<Bytes>, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Where chunks may be found besides with the coordinator.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Catalogs of earlier runs and of other workers on this host.
+    pub cache: Option<CatalogCache>,
+    /// Asked before the coordinator.
+    pub mirror: Option<Arc<dyn Mirror>>,
+}
 
 /// A catalog and what it cost.
 #[derive(Debug)]
@@ -45,22 +72,20 @@ struct Transfer {
     client: CatalogClient<Channel>,
     patience: Patience,
     manifest: Arc<CatalogManifest>,
-    cache: Option<CatalogCache>,
-    /// Set once the cache's disk has refused a chunk.
-    refused: AtomicBool,
+    sources: Sources,
+    /// Set once the cache's disk has refused something.
+    disk_failed: AtomicBool,
+    /// Set once the mirror has not answered.
+    mirror_failed: AtomicBool,
     fetched: AtomicU64,
 }
 
-/// The catalog of the run, from `cache` as far as it is there.
+/// The catalog of the run, from `sources` as far as it is there.
 ///
 /// # Errors
 /// [`WorkerError::Coordinator`] if it stays away, [`WorkerError::Wire`] and [`WorkerError::Catalog`] if it is not to be
 /// believed.
-pub async fn fetch(
-    config: &WorkerConfig,
-    coordinator: Channel,
-    cache: Option<CatalogCache>,
-) -> Result<Fetched, WorkerError> {
+pub async fn fetch(config: &WorkerConfig, coordinator: Channel, sources: Sources) -> Result<Fetched, WorkerError> {
     let client = transport::catalog_client(coordinator);
     let ask = || {
         let mut client = client.clone();
@@ -68,8 +93,9 @@ pub async fn fetch(
     };
     let described = config.patience.retry(ask).await.map_err(WorkerError::Coordinator)?;
     let manifest = Arc::new(catalog::manifest(&described, config.max_catalog_bytes).map_err(untrue)?);
-    let (patience, refused, fetched) = (config.patience, AtomicBool::new(false), AtomicU64::new(0));
-    let transfer = Transfer { client, patience, manifest, cache, refused, fetched };
+    let (patience, disk_failed, mirror_failed) = (config.patience, AtomicBool::new(false), AtomicBool::new(false));
+    let fetched = AtomicU64::new(0);
+    let transfer = Transfer { client, patience, manifest, sources, disk_failed, mirror_failed, fetched };
     let tree = transfer.tree().await?;
     let bytes = transfer.fetched.into_inner();
     let (digest, total) = (tree.digest(), transfer.manifest.total_bytes());
@@ -80,7 +106,7 @@ pub async fn fetch(
 impl Transfer {
     async fn tree(&self) -> Result<PrefixTree, WorkerError> {
         let manifest = self.manifest.clone();
-        if let Some(cache) = self.cache.clone() {
+        if let Some(cache) = self.sources.cache.clone() {
             let (wanted, place) = (manifest.clone(), cache.clone());
             if let Some(tree) = blocking(move || place.tree(&wanted)).await? {
                 return Ok(tree);
@@ -109,19 +135,39 @@ impl Transfer {
 
     /// A chunk that has been verified.
     async fn chunk(&self, index: usize) -> Result<Bytes, WorkerError> {
-        let Some(cache) = self.cache.clone() else { return self.ask_for(index).await };
+        let Some(cache) = self.sources.cache.clone() else { return self.obtain(index).await };
         let (manifest, place) = (self.manifest.clone(), cache.clone());
         if let Some(bytes) = blocking(move || place.chunk(&manifest, index)).await? {
             return Ok(bytes.into());
         }
-        let bytes = self.ask_for(index).await?;
-        if !self.refused.load(Ordering::Relaxed) {
+        let bytes = self.obtain(index).await?;
+        if !self.disk_failed.load(Ordering::Relaxed) {
             let (digest, copy) = (self.manifest.chunk(index).digest, bytes.clone());
             if let Err(error) = blocking(move || cache.put(digest, &copy)).await? {
                 self.warn(&error);
             }
         }
         Ok(bytes)
+    }
+
+    /// A chunk that is not in the cache.
+    async fn obtain(&self, index: usize) -> Result<Bytes, WorkerError> {
+        if let Some(mirror) = self.sources.mirror.as_ref().filter(|_| !self.mirror_failed.load(Ordering::Relaxed)) {
+            let Chunk { digest, range } = self.manifest.chunk(index);
+            match mirror.chunk(digest, range.end - range.start).await {
+                Ok(Some(bytes)) => match self.manifest.verify(index, &bytes) {
+                    Ok(()) => return Ok(bytes),
+                    Err(error) => tracing::warn!(?mirror, %error, "chunk in the mirror is damaged"),
+                },
+                Ok(None) => {}
+                Err(error) => {
+                    if !self.mirror_failed.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(?mirror, error, "mirror is left alone");
+                    }
+                }
+            }
+        }
+        self.ask_for(index).await
     }
 
     /// Asks the coordinator until a chunk comes as it should be.
@@ -147,8 +193,8 @@ impl Transfer {
     }
 
     fn warn(&self, error: &io::Error) {
-        if !self.refused.swap(true, Ordering::Relaxed) {
-            let folder = self.cache.as_ref().map(|cache| cache.folder().display().to_string());
+        if !self.disk_failed.swap(true, Ordering::Relaxed) {
+            let folder = self.sources.cache.as_ref().map(|cache| cache.folder().display().to_string());
             tracing::warn!(folder, %error, "the catalog is not cached");
         }
     }

@@ -46,7 +46,7 @@ pub struct Summary {
     pub overtaken: u64,
     /// Leases given back because the learner had no place for a group of them.
     pub untimely: u64,
-    /// Bytes of the catalog that were not in the host's cache and came from the coordinator.
+    /// Bytes of the catalog that were nowhere else and came from the coordinator.
     pub catalog_bytes: u64,
 }
 

@@ -2,26 +2,26 @@
 
 use crate::{
     WorkerConfig, WorkerError,
-    catalog::{self, Fetched},
+    catalog::{self, Fetched, Sources},
     lease_loop::{LeaseLoop, Summary},
     policy_subscriber::PolicySubscriber,
     sampler::SamplerFactory,
 };
-use riser_core::{catalog::CatalogCache, delta::offer::PolicyOffer};
+use riser_core::delta::offer::PolicyOffer;
 use riser_proto::transport::Channel;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// What a worker finds where it is: its place in the relay tree, and what its host keeps.
+/// What a worker finds where it is: its place in the relay tree, and what it need not ask the coordinator for.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerPlace {
     /// The worker that policies are taken from; `None` takes them from the learner.
     pub parent: Option<Channel>,
     /// The shelf, which may outlive the worker's restarts; [`crate::relay::serve`] hands on what it holds.
     pub shelf: watch::Sender<PolicyOffer>,
-    /// Catalogs of earlier runs and of other workers on this host.
-    pub cache: Option<CatalogCache>,
+    /// Where the catalog may be found besides with the coordinator.
+    pub catalog: Sources,
 }
 
 /// How a worker is asked to end.
@@ -77,8 +77,8 @@ async fn work(
     drain: CancellationToken,
     summary: &mut Summary,
 ) -> Result<(), WorkerError> {
-    let WorkerPlace { parent, shelf, cache } = place;
-    let fetched = drain.run_until_cancelled(catalog::fetch(&config, coordinator.clone(), cache)).await;
+    let WorkerPlace { parent, shelf, catalog } = place;
+    let fetched = drain.run_until_cancelled(catalog::fetch(&config, coordinator.clone(), catalog)).await;
     let Some(fetched) = fetched else { return Ok(()) };
     let Fetched { tree, bytes } = fetched?;
     summary.catalog_bytes = bytes;

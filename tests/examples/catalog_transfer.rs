@@ -12,7 +12,10 @@ use riser::cluster::Place;
 use riser_coordinator::catalog::CatalogService;
 use riser_core::{catalog::CatalogCache, ids::WorkerId, prefix_tree::PrefixTree, random::Seed};
 use riser_proto::{catalog::CatalogFile, transport};
-use riser_rollout_worker::{WorkerConfig, catalog::fetch};
+use riser_rollout_worker::{
+    WorkerConfig,
+    catalog::{Sources, fetch},
+};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -91,7 +94,8 @@ fn main() -> anyhow::Result<()> {
     let transfer = |cache: Option<&Path>| -> anyhow::Result<f64> {
         let cache = cache.map(|folder| CatalogCache::open(folder, 8 << 30, SystemTime::now)).transpose()?;
         let started = Instant::now();
-        let fetched = runtime.block_on(fetch(&WorkerConfig::new(WorkerId(1)), connect().into(), cache))?;
+        let sources = Sources { cache, mirror: None };
+        let fetched = runtime.block_on(fetch(&WorkerConfig::new(WorkerId(1)), connect().into(), sources))?;
         let seconds = started.elapsed().as_secs_f64();
         anyhow::ensure!(fetched.tree.digest() == tree.digest(), "another tree arrived");
         Ok(seconds)

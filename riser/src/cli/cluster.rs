@@ -66,6 +66,22 @@ pub(crate) struct Worker {
     pub(crate) patience: u64,
     #[command(flatten)]
     pub(crate) cache: Cache,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Where a worker may find the catalog besides with the coordinator.
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// Object store that the coordinator puts the catalog into, its `store.url`; asked before the coordinator.
+    #[arg(long = "store", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The coordinator's `store.endpoint`.
+    #[arg(long = "store-endpoint", value_name = "URL", requires = "url")]
+    pub(crate) endpoint: Option<String>,
+    /// The coordinator's `store.region`.
+    #[arg(long = "store-region", value_name = "NAME", requires = "url")]
+    pub(crate) region: Option<String>,
 }
 
 /// Where a worker keeps catalogs.

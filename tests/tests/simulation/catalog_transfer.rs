@@ -1,27 +1,37 @@
 //! The catalog's way to a worker: whatever breaks on it, the tree arrives, and nothing arrives twice.
 
 use crate::{
+    hash_policy,
     network::{Incoming, Rebootable},
-    scenario::patience,
+    scenario::{SEED, Scenario, patience, prompts},
 };
-use riser_coordinator::catalog::CatalogService;
+use bytes::Bytes;
+use riser_coordinator::{catalog::CatalogService, reception::Reception};
 use riser_core::{catalog::CatalogCache, digest::Digest, ids::WorkerId, prefix_tree::PrefixTree};
 use riser_proto::{
+    access::{Access, Token},
     catalog::CatalogFile,
+    channel::{Channel, Pass},
     transport,
     v1::{self, catalog_server::Catalog},
 };
 use riser_rollout_worker::{
     WorkerConfig, WorkerError,
-    catalog::{Fetched, fetch},
+    catalog::{Fetched, Mirror, Mirrored, Sources, fetch},
 };
 use std::{
+    collections::HashMap,
     path::Path,
+    pin::Pin,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tokio::{sync::Semaphore, task::JoinHandle};
-use tonic::{Request, Response, Status};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
 
 /// A catalog of some forty chunks.
 fn file() -> (PrefixTree, CatalogFile) {
@@ -106,9 +116,13 @@ fn cache(folder: &Path, max_bytes: u64) -> CatalogCache {
 
 /// A transfer from a server of its own.
 async fn transfer(server: &Server, cache: Option<CatalogCache>) -> Result<Fetched, WorkerError> {
+    transfer_with(server, Sources { cache, mirror: None }).await
+}
+
+async fn transfer_with(server: &Server, sources: Sources) -> Result<Fetched, WorkerError> {
     let network = Rebootable::default();
     let serving = server.serve(network.boot());
-    let fetched = fetch(&config(), network.connect().into(), cache).await;
+    let fetched = fetch(&config(), network.connect().into(), sources).await;
     serving.abort();
     fetched
 }
@@ -140,6 +154,7 @@ fn a_worker_that_is_killed_in_the_middle_fetches_only_what_it_had_not() {
     let server = Server::new(file.clone()).silent_after(17);
     killed.block_on(async {
         let (config, network) = (config(), Rebootable::default());
+        let sources = Sources { cache: Some(cache.clone()), mirror: None };
         server.serve(network.boot());
         let has_all = async {
             while std::fs::read_dir(folder.path()).unwrap().filter(is_chunk).count() < 17 {
@@ -147,7 +162,7 @@ fn a_worker_that_is_killed_in_the_middle_fetches_only_what_it_had_not() {
             }
         };
         tokio::select! {
-            fetched = fetch(&config, network.connect().into(), Some(cache.clone())) => panic!("{fetched:?}"),
+            fetched = fetch(&config, network.connect().into(), sources) => panic!("{fetched:?}"),
             () = has_all => {}
         }
     });
@@ -174,7 +189,8 @@ async fn a_coordinator_that_dies_in_the_middle_is_gone_on_with_after_its_restart
         first.serve(network.boot());
         let cache = with_cache.then(|| cache(folder.path(), 1 << 20));
         let (channel, dying) = (network.connect(), first.clone());
-        let fetching = tokio::spawn(async move { fetch(&config(), channel.into(), cache).await });
+        let fetching =
+            tokio::spawn(async move { fetch(&config(), channel.into(), Sources { cache, mirror: None }).await });
         // It owes several chunks by now, and will not send them.
         while dying.num_asked() < 25 {
             tokio::task::yield_now().await;
@@ -242,4 +258,77 @@ async fn workers_that_fetch_at_once_into_one_cache_all_get_the_tree() {
         assert_eq!(worker.await.unwrap().unwrap().tree.to_bytes(), tree.to_bytes());
     }
     assert_eq!(transfer(&server, Some(cache(folder.path(), 1 << 20))).await.unwrap().bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_is_handed_out_by_the_coordinator_to_nobody_without_the_join_token() {
+    let token = Token::new("0123456789abcdef").unwrap();
+    let access = Access { token: Some(token.clone()), ..Access::default() };
+    let reception = Reception { access, strangers: None };
+    let network = Rebootable::default();
+    let (incoming, schedule, stop) = (network.boot(), Scenario::new(0, 1).schedule(1), CancellationToken::new());
+    let serving = stop.clone();
+    let coordinator = tokio::spawn(async move {
+        let (log, tree) = (mpsc::channel(1).0, hash_policy::tree());
+        riser_coordinator::serve(schedule, SEED, prompts(), &tree, reception, incoming, log, serving).await
+    });
+    let refused = fetch(&config(), network.connect().into(), Sources::default()).await.unwrap_err();
+    assert!(
+        matches!(&refused, WorkerError::Coordinator(status) if status.code() == Code::Unauthenticated),
+        "{refused}"
+    );
+    let channel = Channel::from(network.connect()).with_pass(Pass::default().with_token(&token));
+    let fetched = fetch(&config(), channel, Sources::default()).await.unwrap();
+    assert_eq!(fetched.tree.digest(), hash_policy::tree().digest());
+    stop.cancel();
+    coordinator.await.unwrap().unwrap();
+}
+
+/// A mirror that has what is in it.
+#[derive(Debug, Clone)]
+struct Chunks {
+    held: HashMap<Digest, Bytes>,
+    answers: bool,
+    asked: Arc<Mutex<usize>>,
+}
+
+impl Chunks {
+    fn of(file: &CatalogFile) -> Self {
+        Self { held: file.chunks().collect(), answers: true, asked: Arc::default() }
+    }
+
+    fn source(&self) -> Sources {
+        Sources { cache: None, mirror: Some(Arc::new(self.clone())) }
+    }
+}
+
+impl Mirror for Chunks {
+    fn chunk(&self, digest: Digest, _len: u64) -> Pin<Box<dyn Future<Output = Mirrored> + Send + '_>> {
+        *self.asked.lock().unwrap() += 1;
+        let found = if self.answers { Ok(self.held.get(&digest).cloned()) } else { Err("gone fishing".into()) };
+        Box::pin(async move { found })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mirror_relieves_the_coordinator_of_every_chunk_that_it_has_intact() {
+    let (tree, file) = file();
+    let (total, server) = (file.manifest().total_bytes(), Server::new(file.clone()));
+    let whole = Chunks::of(&file);
+    let fetched = transfer_with(&server, whole.source()).await.unwrap();
+    assert_eq!((fetched.bytes, server.num_asked(), fetched.tree.to_bytes()), (0, 0, tree.to_bytes()));
+
+    let mut holed = whole.clone();
+    let [missing, damaged] = [3, 8].map(|index| file.manifest().chunk(index).digest);
+    holed.held.remove(&missing);
+    holed.held.insert(damaged, Bytes::from_static(b"noise"));
+    let fetched = transfer_with(&server, holed.source()).await.unwrap();
+    assert_eq!((fetched.bytes, fetched.tree.to_bytes()), (2 * 1024, tree.to_bytes()));
+    assert_eq!(*server.asked.lock().unwrap(), [missing, damaged]);
+
+    let away = Chunks { answers: false, asked: Arc::default(), ..whole };
+    let fetched = transfer_with(&server, away.source()).await.unwrap();
+    assert_eq!((fetched.bytes, fetched.tree.to_bytes()), (total, tree.to_bytes()));
+    // Those on their way at the first failure, and no more.
+    assert!(*away.asked.lock().unwrap() <= 8, "{away:?}");
 }
