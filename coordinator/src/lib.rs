@@ -1,12 +1,13 @@
 //! The coordinator: decides which worker samples which groups with which policy, and hands out the catalog.
 //!
 //! All decisions are in [`schedule`], a pure state machine that is given the time; [`actor`] feeds it and waits for it,
-//! [`service`] is its gRPC face, [`reception`] says who is let in, [`prompts`] is where prompts come from. The crate refuses
+//! [`service`] is its gRPC face, [`catalog`] hands out the items, [`reception`] says who is let in, [`prompts`] is where prompts come from. The crate refuses
 //! to know how groups are sampled or trained on.
 //!
 //! Start reading at [`schedule`].
 
 pub mod actor;
+pub mod catalog;
 mod counts;
 pub mod prompts;
 pub mod reception;
@@ -17,6 +18,7 @@ pub mod service;
 pub use counts::Counts;
 
 use actor::{CoordinatorActor, CoordinatorError};
+use catalog::CatalogService;
 use prompts::PromptSource;
 use reception::Reception;
 use riser_core::{prefix_tree::PrefixTree, random::Seed, run_event::RunEvent};
@@ -86,13 +88,15 @@ where
     let stop = shutdown.child_token();
     let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log);
     let over = handle.over().clone();
-    let service = CoordinatorService::new(handle, CatalogFile::new(tree), reception.strangers);
+    let catalog = transport::catalog_server(CatalogService::new(CatalogFile::new(tree)));
+    let service = CoordinatorService::new(handle, reception.strangers);
     let roll = service.roll();
     let service = transport::coordinator_server(service);
     let (health, probes) = health::health::<CoordinatorServer<CoordinatorService>>().await;
     let mut serve = reception.access.server().map_err(CoordinatorError::Server)?;
     let serve = serve
         .add_service(reception.access.guard(service))
+        .add_service(reception.access.guard(catalog))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     health.serving().await;

@@ -13,13 +13,11 @@ use riser_core::{
 use riser_proto::{
     WireError,
     access::Caller,
-    catalog::CatalogFile,
     join::{JoinReply, LearnerPlace, Welcome},
     lease::{LeaseOutcome, LeaseReply},
     v1::{self, coordinator_server::Coordinator},
 };
-use std::{pin::Pin, sync::Arc, time::Duration};
-use tokio_stream::{Stream, StreamExt};
+use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status};
 
 /// Longest that a question for work is kept open; a worker that wants to wait longer asks again.
@@ -29,14 +27,13 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct CoordinatorService {
     handle: CoordinatorHandle,
-    catalog: CatalogFile,
     roll: Option<Arc<Roll>>,
 }
 
 impl CoordinatorService {
-    /// A face for the actor behind `handle`, which also hands out `catalog` and receives `strangers` if there can be any.
-    pub fn new(handle: CoordinatorHandle, catalog: CatalogFile, strangers: Option<Strangers>) -> Self {
-        Self { handle, catalog, roll: strangers.map(|strangers| Arc::new(Roll::new(strangers))) }
+    /// A face for the actor behind `handle`, which also receives `strangers` if there can be any.
+    pub fn new(handle: CoordinatorHandle, strangers: Option<Strangers>) -> Self {
+        Self { handle, roll: strangers.map(|strangers| Arc::new(Roll::new(strangers))) }
     }
 
     pub(crate) fn roll(&self) -> Option<Arc<Roll>> {
@@ -158,14 +155,5 @@ impl Coordinator for CoordinatorService {
         };
         self.handle.report(LearnerReport::from(request), place).await.map_err(stopped)?.map_err(refused)?;
         Ok(Response::new(v1::AdvanceReply {}))
-    }
-
-    type FetchCatalogStream = Pin<Box<dyn Stream<Item = Result<v1::CatalogChunk, Status>> + Send>>;
-
-    async fn fetch_catalog(
-        &self,
-        _request: Request<v1::FetchCatalogRequest>,
-    ) -> Result<Response<Self::FetchCatalogStream>, Status> {
-        Ok(Response::new(Box::pin(tokio_stream::iter(self.catalog.chunks()).map(Ok))))
     }
 }

@@ -41,7 +41,7 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Name of the prefix tree file.
 pub const PREFIX_TREE: &str = "prefix_tree.bin";
-const TEMPLATE: &str = "template.toml";
+pub(crate) const TEMPLATE: &str = "template.toml";
 const ITEMS: &str = "items.parquet";
 const RL_TRAIN: &str = "rl_train.parquet";
 const RL_VALID: &str = "rl_valid.parquet";

@@ -10,6 +10,7 @@ pub mod atomic_file;
 pub mod baselines;
 pub mod batch_order;
 pub mod bounded;
+pub mod catalog;
 pub mod config;
 pub mod data_folder;
 pub mod dataset;

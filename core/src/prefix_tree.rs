@@ -193,7 +193,7 @@ impl PrefixTree {
             item_leaf: item_leaf.into(),
             digest: Digest::of(b""),
         };
-        tree.digest = Digest::of(&tree.payload());
+        tree.digest = tree.content_digest();
         Ok(tree)
     }
 

@@ -102,9 +102,12 @@ pub enum WireError {
     /// Tensors that are not a policy.
     #[error(transparent)]
     Policy(#[from] SnapshotError),
-    /// Bytes that are not a prefix tree.
+    /// A manifest that no catalog has.
     #[error(transparent)]
-    Catalog(#[from] riser_core::prefix_tree::OpenError),
+    Manifest(#[from] riser_core::catalog::ManifestError),
+    /// Bytes that are not the chunk that was asked for.
+    #[error(transparent)]
+    Chunk(#[from] riser_core::catalog::ChunkError),
 }
 
 impl From<WireError> for tonic::Status {

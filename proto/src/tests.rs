@@ -2,7 +2,7 @@
 
 use crate::{
     WireError,
-    catalog::{CatalogAssembler, CatalogFile},
+    catalog::{self, CatalogFile},
     lease::{LeaseOutcome, LeaseReply},
     policy::{self, PolicyAssembler, ReceivedPolicy},
     transport::CHUNK_BYTES,
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use riser_core::{
+    catalog::Assembly,
     delta::{Packing, encode},
     digest::Digest,
     group::{Completion, GroupLimits, GroupStats, RolloutGroup, SubTree},
@@ -21,7 +22,7 @@ use riser_core::{
     prefix_tree::PrefixTree,
     snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 fn tree() -> PrefixTree {
     let paths: Vec<Vec<u32>> = (0..30).map(|item| vec![item % 5, 10 + item, 0]).collect();
@@ -173,7 +174,7 @@ proptest! {
         let _ = v1::LeaseReply::decode(bytes).map(LeaseReply::try_from);
         let _ = v1::RolloutGroup::decode(bytes).map(RolloutGroup::try_from);
         let _ = v1::PolicyChunk::decode(bytes).map(|chunk| PolicyAssembler::new(1 << 20).push(chunk));
-        let _ = v1::CatalogChunk::decode(bytes).map(|chunk| CatalogAssembler::new(1 << 20).push(chunk));
+        let _ = v1::CatalogManifest::decode(bytes).map(|message| catalog::manifest(&message, 1 << 20));
         let _ = v1::CompleteRequest::decode(bytes).map(|request| LeaseOutcome::from_wire(request.outcome));
     }
 }
@@ -277,26 +278,43 @@ fn a_subscription_without_a_digest_holds_nothing() {
 }
 
 #[test]
-fn a_catalog_survives_the_wire_and_a_damaged_one_is_refused() {
+fn a_catalog_survives_the_wire_chunk_by_chunk() {
     let tree = tree();
-    let chunks: Vec<v1::CatalogChunk> = CatalogFile::new(&tree).chunks().collect();
-    let assemble = |chunks: &[v1::CatalogChunk]| {
-        let mut assembler = CatalogAssembler::new(1 << 20);
-        chunks.iter().try_fold(None, |tree, chunk| Ok::<_, WireError>(assembler.push(chunk.clone())?.or(tree)))
-    };
-    assert_eq!(assemble(&chunks).unwrap().unwrap().digest(), tree.digest());
-    assert!(matches!(assemble(&chunks[1..]), Err(WireError::Unexpected { .. })));
-    let mut damaged = chunks.clone();
-    let Some(v1::catalog_chunk::Part::Data(data)) = &damaged[1].part else { panic!("data follows the header") };
-    let mut bytes = data.to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    damaged[1].part = Some(v1::catalog_chunk::Part::Data(bytes.into()));
-    assert!(matches!(assemble(&damaged), Err(WireError::Catalog(_))));
-    let mut another = chunks;
-    let digest = Digest::of(b"another tree").as_bytes().to_vec().into();
-    let Some(v1::catalog_chunk::Part::Header(header)) = &mut another[0].part else { panic!("the header is first") };
-    header.digest = digest;
-    assert!(matches!(assemble(&another), Err(WireError::Mismatch { .. })));
+    let file = CatalogFile::cut(&tree, 1 << 10);
+    let manifest = catalog::manifest(&travel(&v1::CatalogManifest::from(file.manifest())), 1 << 20).unwrap();
+    assert_eq!((&manifest, manifest.num_chunks() > 1), (file.manifest(), true));
+    let mut assembly = Assembly::in_memory(Arc::new(manifest.clone()));
+    for (index, chunk) in manifest.chunks().enumerate() {
+        let data = file.chunk(&travel(&catalog::request(chunk.digest))).unwrap().unwrap();
+        manifest.verify(index, &data).unwrap();
+        assembly = assembly.push(&data).unwrap();
+    }
+    assert_eq!(assembly.finish().unwrap().to_bytes(), tree.to_bytes());
+    assert_eq!(file.chunk(&catalog::request(Digest::of(b"another"))).unwrap(), None);
+    let none = v1::FetchChunkRequest { digest: Bytes::from_static(b"short") };
+    assert!(matches!(file.chunk(&none), Err(WireError::Digest { .. })));
+}
+
+#[test]
+fn a_manifest_that_contradicts_itself_or_the_limit_is_refused_by_name() {
+    type Lie = fn(&mut v1::CatalogManifest);
+    let lies: [(Lie, &str); 8] = [
+        (|it| it.format = 2, "catalog manifest has format 2, this program reads 1"),
+        (|it| it.catalog = Bytes::new(), "`catalog`: a digest has 32 bytes, got 0"),
+        (|it| it.chunks[0] = Bytes::from_static(b"x"), "`chunks`: a digest has 32 bytes, got 1"),
+        (|it| it.total_bytes = 1 << 40, "catalog has 1099511627776 bytes, at most 1048576 are accepted"),
+        (|it| it.total_bytes = 0, "catalog has no bytes"),
+        (|it| it.chunk_bytes = 0, "catalog has chunks of 0 bytes, 1024 to 4194304 are accepted"),
+        (|it| it.chunk_bytes = 1 << 30, "catalog has chunks of 1073741824 bytes, 1024 to 4194304 are accepted"),
+        (|it| it.chunks.truncate(1), "catalog of 1100 bytes in chunks of 1024 has 2 chunks, the manifest lists 1"),
+    ];
+    let truth = v1::CatalogManifest { total_bytes: 1100, ..CatalogFile::cut(&tree(), 1 << 10).manifest().into() };
+    assert!(catalog::manifest(&truth, 1 << 20).is_ok());
+    for (lie, message) in lies {
+        let mut sent = truth.clone();
+        lie(&mut sent);
+        assert_eq!(catalog::manifest(&sent, 1 << 20).unwrap_err().to_string(), message);
+    }
 }
 
 #[test]

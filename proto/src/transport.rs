@@ -9,6 +9,8 @@
 pub use crate::channel::Channel;
 
 use crate::v1::{
+    catalog_client::CatalogClient,
+    catalog_server::{Catalog, CatalogServer},
     coordinator_client::CoordinatorClient,
     coordinator_server::{Coordinator, CoordinatorServer},
     learner_client::LearnerClient,
@@ -65,6 +67,13 @@ pub fn coordinator_client(channel: impl Into<Channel>) -> CoordinatorClient<Chan
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }
 
+/// A client of whoever hands out the catalog, with our message limits.
+pub fn catalog_client(channel: impl Into<Channel>) -> CatalogClient<Channel> {
+    CatalogClient::new(channel.into())
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
 /// A client of the learner with our message limits.
 pub fn learner_client(channel: impl Into<Channel>) -> LearnerClient<Channel> {
     LearnerClient::new(channel.into())
@@ -82,6 +91,13 @@ pub fn relay_client(channel: Channel) -> PolicyRelayClient<Channel> {
 /// The service of a worker that hands on policies, with our message limits.
 pub fn relay_server<S: PolicyRelay>(service: S) -> PolicyRelayServer<S> {
     PolicyRelayServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// The service that hands out the catalog, with our message limits.
+pub fn catalog_server<S: Catalog>(service: S) -> CatalogServer<S> {
+    CatalogServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }

@@ -21,16 +21,20 @@ impl Stopwatch {
     }
 }
 
-/// The present in seconds since 1970, UTC.
+/// The present.
 #[expect(clippy::disallowed_methods, reason = "the program is where time comes from")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// The present in seconds since 1970, UTC.
 pub(crate) fn seconds_since_1970() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// The present as `2026-11-23T14:20:05Z`.
-#[expect(clippy::disallowed_methods, reason = "the program is where time comes from")]
 pub(crate) fn timestamp() -> String {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since_epoch = now().duration_since(UNIX_EPOCH).unwrap_or_default();
     utc(since_epoch.as_secs())
 }
 

@@ -13,6 +13,7 @@ mod interrupt;
 mod item_lookup;
 mod metrics_log;
 mod model_folder;
+mod object_store;
 mod output;
 mod processes;
 mod progress;

@@ -1,5 +1,7 @@
 //! The roles as processes of their own: what each makes of the configuration, its credentials and its connections.
 
+pub(crate) mod cache;
+pub(crate) mod catalog_store;
 pub(crate) mod certificates;
 pub(crate) mod coordinator;
 pub(crate) mod credentials;

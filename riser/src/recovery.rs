@@ -1,6 +1,7 @@
 //! What a reinforcement run goes on from, and where its checkpoints are kept besides its folder.
 
-use crate::failure::{Hint, Usage};
+use crate::failure::Hint;
+use crate::object_store;
 use crate::run_folder::RunFolder;
 use riser::cluster::ClusterError;
 use riser_core::config::StoreConfig;
@@ -10,38 +11,14 @@ use riser_learner::config::DurableConfig;
 use riser_learner::recovery::{self, Recovery};
 use riser_learner::steps::StepError;
 use riser_learner::{LearnerError, Outcome};
-use riser_store::durable::Transfer;
-use riser_store::{DurableStore, FolderError, Location, StoreError};
-use std::time::Duration;
-
-/// Environment variables with these beginnings are settings and credentials of an object store.
-const VENDORS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+use riser_store::{FolderError, StoreError};
 
 /// The place of this run in the configured store; `None` if none is configured.
 ///
 /// Runs below one URL are told apart by what they compute, so the same run finds its checkpoints from any machine and
 /// whatever its folder is called.
 pub(crate) fn durable(config: &StoreConfig, run: &RunFolder) -> anyhow::Result<Option<DurableConfig>> {
-    let Some(url) = &config.url else { return Ok(None) };
-    let is_ours = |(name, _): &(String, String)| VENDORS.iter().any(|vendor| name.starts_with(vendor));
-    let text = |text: std::ffi::OsString| text.into_string().ok();
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
-    let location = Location {
-        url: url.clone(),
-        endpoint: config.endpoint.clone(),
-        region: config.region.clone(),
-        options: environment.filter(is_ours).collect(),
-        transfer: Transfer { patience: Duration::from_secs(config.patience_seconds), ..Transfer::default() },
-    };
-    let store = match DurableStore::connect(&location) {
-        Err(error @ (StoreError::Url { .. } | StoreError::Scheme { .. })) => {
-            return Err(Usage(format!("`store.url`: {error}"))).hint(|| {
-                "write `s3://BUCKET/PREFIX` or `file:///FOLDER`; other stores need `cargo build --features gcs,azure`"
-                    .to_owned()
-            });
-        }
-        store => store.hint(|| "credentials come from the environment, for example AWS_ACCESS_KEY_ID".to_owned())?,
-    };
+    let Some(store) = object_store::connect(config, "store.url")? else { return Ok(None) };
     let store = store.within(&identity(run)?.short());
     tracing::info!(%store, "checkpoints are copied");
     Ok(Some(DurableConfig { store, keep: config.keep }))
@@ -113,6 +90,7 @@ pub(crate) fn explained(outcome: Result<Outcome, ClusterError>) -> anyhow::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Usage;
     use riser_core::config::RunConfig;
 
     #[test]

@@ -183,18 +183,20 @@ impl Cluster {
 
     fn worker_with(&self, credentials: &[&str]) -> Process {
         let scheme = if credentials.contains(&"--ca") { "https" } else { "http" };
-        let url = format!("{scheme}://{}", self.address);
-        Process::start(&[&["worker", "--patience", "60", "--coordinator", &url], credentials].concat())
+        let (url, cache) = (format!("{scheme}://{}", self.address), format!("{}-cache", self.name));
+        let arguments = ["worker", "--patience", "60", "--coordinator", &url, "--cache", &cache];
+        Process::start(&[&arguments, credentials].concat())
     }
 
-    /// The end of the run: everybody ends by itself, and the learner with the policy of the embedded cluster.
-    fn ends_as_embedded(self, learner: Process, workers: impl IntoIterator<Item = Process>) {
+    /// The end of the run: everybody ends by itself, and the learner with the policy of the embedded cluster. What the
+    /// workers say.
+    fn ends_as_embedded(self, learner: Process, workers: impl IntoIterator<Item = Process>) -> Vec<Value> {
         assert_eq!(learner.success()["digest"], world().1.as_str());
-        for worker in workers {
-            assert!(worker.success()["groups"].is_u64());
-        }
+        let workers: Vec<Value> = workers.into_iter().map(Process::success).collect();
+        assert!(workers.iter().all(|worker| worker["groups"].is_u64()), "{workers:?}");
         let counts = self.coordinator.success();
         assert!(counts["granted"].as_u64().unwrap() >= 72, "{counts}");
+        workers
     }
 }
 
@@ -247,15 +249,31 @@ fn processes_with_certificates_end_with_the_policy_of_the_embedded_cluster_and_a
 }
 
 #[test]
-fn a_worker_that_is_asked_to_leave_finishes_its_lease_and_another_one_takes_its_place() {
+fn a_worker_that_is_asked_to_leave_finishes_its_lease_and_the_next_one_finds_the_catalog_in_the_cache() {
     let cluster = Cluster::start("leave", &[], &[]);
     let mut learner = cluster.learner();
     let first = cluster.worker();
     learner.line("     3  ");
     first.signal("TERM");
-    assert!(first.success()["leases"].as_u64().unwrap() >= 3);
+    let first = first.success();
+    assert!(first["leases"].as_u64().unwrap() >= 3);
+    let tree = std::fs::metadata(world().0.path().join("data/prefix_tree.bin")).unwrap().len();
+    assert_eq!(first["catalog_bytes"], tree);
     let second = cluster.worker();
-    cluster.ends_as_embedded(learner, [second]);
+    let second = cluster.ends_as_embedded(learner, [second]);
+    assert_eq!(second[0]["catalog_bytes"], 0);
+}
+
+#[test]
+fn a_worker_that_is_told_the_store_takes_the_catalog_from_there() {
+    let store = format!("file://{}/catalog-store", world().0.path().display());
+    let setting: &'static str = format!("store.url={store}").leak();
+    let mut cluster = Cluster::start("stored", &[setting], &[]);
+    cluster.coordinator.line("is in the store");
+    let learner = cluster.learner();
+    let worker = cluster.worker_with(&["--store", &store]);
+    let workers = cluster.ends_as_embedded(learner, [worker]);
+    assert_eq!(workers[0]["catalog_bytes"], 0);
 }
 
 #[test]
@@ -334,7 +352,7 @@ fn plaintext_beyond_loopback_is_refused_with_a_remedy() {
     assert_eq!(status, Some(2), "{lines:#?}");
     assert!(lines[0].contains("can be reached from other machines"), "{lines:#?}");
     assert!(lines.last().unwrap().contains("riser certs"), "{lines:#?}");
-    let (status, _, lines) = Process::start(&["worker", "--coordinator", "http://192.0.2.1:7470"]).end();
+    let (status, _, lines) = Process::start(&["worker", "--no-cache", "--coordinator", "http://192.0.2.1:7470"]).end();
     assert_eq!(status, Some(2), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("192.0.2.1:7470 is another machine")), "{lines:#?}");
 }

@@ -29,6 +29,9 @@ pub enum WorkerError {
         /// What is wrong with it.
         source: WireError,
     },
+    /// The chunks of the catalog make no catalog.
+    #[error("catalog: {0}")]
+    Catalog(#[from] riser_core::catalog::AssemblyError),
     /// The sampler cannot be made.
     #[error("sampler cannot be made: {0}")]
     Factory(#[source] SamplerError),

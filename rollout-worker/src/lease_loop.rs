@@ -46,6 +46,8 @@ pub struct Summary {
     pub overtaken: u64,
     /// Leases given back because the learner had no place for a group of them.
     pub untimely: u64,
+    /// Bytes of the catalog that were nowhere else and came from the coordinator.
+    pub catalog_bytes: u64,
 }
 
 /// Owns the sampler.

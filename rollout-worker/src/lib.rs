@@ -8,7 +8,7 @@
 //! The worker remembers nothing that matters: whatever it was doing when it died is leased again. The crate refuses to
 //! know tensors; a [`Sampler`] does. Start reading at [`sampler`] and [`lease_loop`].
 
-mod catalog;
+pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod lease_loop;
@@ -22,5 +22,5 @@ mod submission;
 pub use config::WorkerConfig;
 pub use error::WorkerError;
 pub use lease_loop::Summary;
-pub use role::{Ending, RelayPlace, run, run_at};
+pub use role::{Ending, WorkerPlace, run, run_at};
 pub use sampler::{Sampler, SamplerError, SamplerFactory};

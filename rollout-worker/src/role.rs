@@ -1,7 +1,8 @@
 //! The role as a whole: its actors, and the reason it ends.
 
 use crate::{
-    WorkerConfig, WorkerError, catalog,
+    WorkerConfig, WorkerError,
+    catalog::{self, Fetched, Sources},
     lease_loop::{LeaseLoop, Summary},
     policy_subscriber::PolicySubscriber,
     sampler::SamplerFactory,
@@ -12,13 +13,15 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Where a worker stands in the relay tree.
+/// What a worker finds where it is: its place in the relay tree, and what it need not ask the coordinator for.
 #[derive(Debug, Clone, Default)]
-pub struct RelayPlace {
+pub struct WorkerPlace {
     /// The worker that policies are taken from; `None` takes them from the learner.
     pub parent: Option<Channel>,
     /// The shelf, which may outlive the worker's restarts; [`crate::relay::serve`] hands on what it holds.
     pub shelf: watch::Sender<PolicyOffer>,
+    /// Where the catalog may be found besides with the coordinator.
+    pub catalog: Sources,
 }
 
 /// How a worker is asked to end.
@@ -42,15 +45,15 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<Summary, WorkerError> {
     let ending = Ending { stop: shutdown, ..Ending::default() };
-    run_at(RelayPlace::default(), config, coordinator, learner, samplers, ending).await
+    run_at(WorkerPlace::default(), config, coordinator, learner, samplers, ending).await
 }
 
-/// Runs the role at a place in the relay tree until the run is over or it is asked to end.
+/// Runs the role at a place of its own until the run is over or it is asked to end.
 ///
 /// # Errors
 /// [`WorkerError`].
 pub async fn run_at(
-    place: RelayPlace,
+    place: WorkerPlace,
     config: WorkerConfig,
     coordinator: impl Into<Channel>,
     learner: impl Into<Channel>,
@@ -66,7 +69,7 @@ pub async fn run_at(
 }
 
 async fn work(
-    place: RelayPlace,
+    place: WorkerPlace,
     config: WorkerConfig,
     coordinator: Channel,
     learner: Channel,
@@ -74,12 +77,14 @@ async fn work(
     drain: CancellationToken,
     summary: &mut Summary,
 ) -> Result<(), WorkerError> {
-    let fetched = drain.run_until_cancelled(catalog::fetch(&config, coordinator.clone())).await;
-    let Some(tree) = fetched else { return Ok(()) };
-    let tree = Arc::new(tree?);
+    let WorkerPlace { parent, shelf, catalog } = place;
+    let fetched = drain.run_until_cancelled(catalog::fetch(&config, coordinator.clone(), catalog)).await;
+    let Some(fetched) = fetched else { return Ok(()) };
+    let Fetched { tree, bytes } = fetched?;
+    summary.catalog_bytes = bytes;
+    let tree = Arc::new(tree);
     let made = tokio::task::spawn_blocking(move || samplers.sampler(tree));
     let sampler = made.await.map_err(WorkerError::panicked)?.map_err(WorkerError::Factory)?;
-    let RelayPlace { parent, shelf } = place;
     let subscriber = PolicySubscriber::new(config, learner.clone(), parent, shelf.clone());
     let shelf = shelf.subscribe();
     let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler, drain);

@@ -9,6 +9,7 @@
 //! The files go first, the manifest last, so whoever sees a manifest sees all it names. Two writers of one version never
 //! touch each other's files; one of them commits, and the other hears which content won.
 
+mod chunks;
 mod commit;
 mod connect;
 mod error;

@@ -6,8 +6,11 @@
 //! ```
 
 use super::{Array, PrefixTree};
-use crate::{atomic_file, digest::Digest};
-use std::{path::Path, sync::Arc};
+use crate::{
+    atomic_file,
+    digest::{Digest, Hasher},
+};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 const MAGIC: &[u8; 8] = b"RISRTREE";
 const VERSION: u32 = 1;
@@ -43,7 +46,7 @@ impl PrefixTree {
             bytes.extend_from_slice(&value.to_le_bytes());
         }
         bytes.extend_from_slice(self.digest.as_bytes());
-        bytes.extend_from_slice(&self.payload());
+        self.arrays().into_iter().for_each(|array| bytes.extend_from_slice(&little_endian(array)));
         bytes
     }
 
@@ -92,23 +95,22 @@ impl PrefixTree {
         Self::from_arrays(layout.digest, arrays).map_err(damaged)
     }
 
-    /// All arrays after the header, in file order; what the digest covers.
-    pub(super) fn payload(&self) -> Vec<u8> {
-        let arrays = [
-            &self.first_edge,
-            &self.edge_token,
-            &self.leaf_node,
-            &self.leaf_first_item,
-            &self.leaf_item,
-            &self.item_leaf,
-        ];
-        arrays.into_iter().flat_map(|array| array.iter().flat_map(|value| value.to_le_bytes())).collect()
+    /// Digest of all arrays after the header, in file order.
+    pub(super) fn content_digest(&self) -> Digest {
+        let mut hasher = Hasher::default();
+        self.arrays().into_iter().for_each(|array| hasher.update(&little_endian(array)));
+        hasher.digest()
+    }
+
+    fn arrays(&self) -> [&Array; 6] {
+        let Self { first_edge, edge_token, leaf_node, leaf_first_item, leaf_item, item_leaf, .. } = self;
+        [first_edge, edge_token, leaf_node, leaf_first_item, leaf_item, item_leaf]
     }
 
     fn from_arrays(digest: Digest, arrays: [Array; 6]) -> Result<Self, String> {
         let [first_edge, edge_token, leaf_node, leaf_first_item, leaf_item, item_leaf] = arrays;
         let tree = Self { first_edge, edge_token, leaf_node, leaf_first_item, leaf_item, item_leaf, digest };
-        if Digest::of(&tree.payload()) != digest {
+        if tree.content_digest() != digest {
             return Err("the content does not match its digest".to_owned());
         }
         tree.check()?;
@@ -146,6 +148,15 @@ impl PrefixTree {
             }
         }
         Ok(())
+    }
+}
+
+/// The values as they lie in a file; no copy where memory has the same order.
+fn little_endian(values: &[u32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(bytemuck::cast_slice(values))
+    } else {
+        Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 }
 

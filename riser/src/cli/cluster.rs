@@ -38,7 +38,8 @@ pub(crate) struct Learner {
     riser worker --coordinator http://127.0.0.1:7470\n  \
     riser worker --coordinator http://coordinator.example:7470 --token-file token\n  \
     riser worker --coordinator https://coordinator.example:7470 \\\n      \
-    --ca certs/ca.pem --cert certs/worker.pem --key certs/worker.key\n\n\
+    --ca certs/ca.pem --cert certs/worker.pem --key certs/worker.key\n  \
+    riser worker --coordinator http://127.0.0.1:7470 --cache /var/cache/riser --cache-size 1024\n\n\
     The environment variable RISER_TOKEN does as well as --token-file. SIGTERM or Ctrl-C finishes the lease in hand and \
     ends with status 0; the second one ends at once, which costs the run nothing but the lease's time.")]
 pub(crate) struct Worker {
@@ -63,6 +64,38 @@ pub(crate) struct Worker {
     /// Seconds for which a coordinator or learner that is away is tried again.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub(crate) patience: u64,
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Where a worker may find the catalog besides with the coordinator.
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// Object store that the coordinator puts the catalog into, its `store.url`; asked before the coordinator.
+    #[arg(long = "store", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The coordinator's `store.endpoint`.
+    #[arg(long = "store-endpoint", value_name = "URL", requires = "url")]
+    pub(crate) endpoint: Option<String>,
+    /// The coordinator's `store.region`.
+    #[arg(long = "store-region", value_name = "NAME", requires = "url")]
+    pub(crate) region: Option<String>,
+}
+
+/// Where a worker keeps catalogs.
+#[derive(Debug, Args)]
+pub(crate) struct Cache {
+    /// Folder for catalogs, shared by the workers of a host; default is `riser` in the user's cache folder.
+    #[arg(long = "cache", value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Keeps nothing on the disk; every start fetches the catalog anew.
+    #[arg(long = "no-cache", conflicts_with = "folder")]
+    pub(crate) off: bool,
+    /// Mebibytes that the folder may hold; what was not used for longest goes first.
+    #[arg(long = "cache-size", value_name = "MIB", default_value_t = 4096)]
+    pub(crate) mebibytes: u64,
 }
 
 #[derive(Debug, Args)]

@@ -1,14 +1,23 @@
 //! `riser worker`: one more worker for a run on several hosts.
 
-use crate::cli::{Format, cluster::Worker};
+use crate::cli::Format;
+use crate::cli::cluster::{Store, Worker};
+use crate::processes::cache;
+use crate::processes::catalog_store::StoredChunks;
 use crate::processes::credentials::{self, CertificateFiles, Credentials};
 use crate::processes::worker::{self, Door};
-use crate::{interrupt, output};
+use crate::{interrupt, object_store, output};
+use riser_core::config::StoreConfig;
+use riser_rollout_worker::catalog::{Mirror, Sources};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Seconds after which a store that says nothing is left alone: the coordinator has everything too.
+const STORE_PATIENCE: u64 = 10;
 
 /// Works until the run is over or a signal asks for the end, and prints what was done.
 pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
-    let Worker { coordinator, token_file, ca, cert, key, plaintext, patience } = arguments;
+    let Worker { coordinator, token_file, ca, cert, key, plaintext, patience, cache, store } = arguments;
     let files = match (ca, cert, key) {
         (Some(ca), Some(cert), Some(key)) => {
             Some(CertificateFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
@@ -19,11 +28,21 @@ pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
         coordinator: credentials::address_of(coordinator, files.is_some())?,
         credentials: Credentials::new(files, token_file.as_deref(), *plaintext)?,
         patience: Duration::from_secs(*patience),
+        catalog: Sources { cache: cache::open(cache)?, mirror: mirror(store)? },
     };
     let drain = interrupt::token_saying("the lease in hand is finished")?;
     let summary = worker::run(&door, &drain)?;
     match format {
-        Format::Json => output::json(&serde_json::json!({ "leases": summary.leases, "groups": summary.groups })),
+        Format::Json => output::json(&serde_json::json!({
+            "leases": summary.leases, "groups": summary.groups, "catalog_bytes": summary.catalog_bytes
+        })),
         Format::Text => output::data(format!("{} leases with {} groups delivered\n", summary.leases, summary.groups)),
     }
+}
+
+fn mirror(Store { url, endpoint, region }: &Store) -> anyhow::Result<Option<Arc<dyn Mirror>>> {
+    let (url, endpoint, region) = (url.clone(), endpoint.clone(), region.clone());
+    let config = StoreConfig { url, endpoint, region, patience_seconds: STORE_PATIENCE, ..StoreConfig::default() };
+    let store = object_store::connect(&config, "--store")?;
+    Ok(store.map(|store| Arc::new(StoredChunks::within(&store)) as Arc<dyn Mirror>))
 }

@@ -1,9 +1,10 @@
 //! The coordinator as a process of its own.
 
+use super::catalog_store::StoredChunks;
 use super::credentials::Credentials;
 use super::listen;
 use crate::run_folder::RunFolder;
-use crate::{event_log, output, reinforcement};
+use crate::{event_log, object_store, output, reinforcement};
 use anyhow::Context;
 use riser::joining;
 use riser_coordinator::Counts;
@@ -52,11 +53,16 @@ pub(crate) fn run(
             returning: if starts_before > 0 { returning } else { Duration::ZERO },
         }),
     };
+    let store = object_store::connect(&config.store, "store.url")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let counts = runtime.block_on(async {
         let (incoming, bound) = listen(cluster.coordinator.listen, "cluster.coordinator.listen")?;
         output::note(format!("coordinator of run {} listens on {bound}", digest.short()));
         let (seed, tree) = (config.seed, data.tree());
+        if let Some(store) = store {
+            // Beside the run, which needs nothing of it; it ends with the runtime.
+            tokio::spawn(StoredChunks::within(&store).keep(tree.clone()));
+        }
         let serving = riser_coordinator::serve(schedule, seed, prompts, tree, reception, incoming, events, stop);
         anyhow::Ok(Box::pin(serving).await?)
     });

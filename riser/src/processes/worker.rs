@@ -10,7 +10,8 @@ use riser_proto::channel::{Channel, Redirect};
 use riser_proto::join::{JoinReply, LearnerPlace, Welcome};
 use riser_proto::lease::millis;
 use riser_proto::{transport, v1};
-use riser_rollout_worker::{Ending, RelayPlace, Summary, WorkerConfig, WorkerError};
+use riser_rollout_worker::catalog::Sources;
+use riser_rollout_worker::{Ending, Summary, WorkerConfig, WorkerError, WorkerPlace};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub(crate) struct Door {
     pub(crate) credentials: Credentials,
     /// How long a peer that is away is tried again.
     pub(crate) patience: Duration,
+    /// Where the catalog may be found besides there.
+    pub(crate) catalog: Sources,
 }
 
 /// Works until the run is over or `drain`.
@@ -76,7 +79,7 @@ async fn work(door: &Door, welcome: Welcome, drain: &CancellationToken) -> anyho
     config.lease_wait = WAIT;
     output::note(format!("worker {worker} of run {}, learner at {}", run.run.short(), learner.address));
 
-    let place = RelayPlace::default();
+    let place = WorkerPlace { catalog: door.catalog.clone(), ..WorkerPlace::default() };
     let ending = Ending { drain: drain.clone(), ..Ending::default() };
     let working =
         riser_rollout_worker::run_at(place, config, coordinator.clone(), channel.with_pass(pass), samplers, ending);

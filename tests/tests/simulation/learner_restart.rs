@@ -21,7 +21,7 @@ use riser_proto::{
     join::{JoinReply, RunDescription, SamplingRules},
     transport, v1,
 };
-use riser_rollout_worker::{Ending, RelayPlace, Summary, WorkerConfig};
+use riser_rollout_worker::{Ending, Summary, WorkerConfig, WorkerPlace};
 use std::{path::Path, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -137,7 +137,7 @@ async fn a_learner_that_dies_behind_its_last_checkpoint_is_followed_and_the_run_
                 let samplers = std::sync::Arc::new(scenario::hash_samplers);
                 let ending = Ending::default();
                 let worker = riser_rollout_worker::run_at(
-                    RelayPlace::default(),
+                    WorkerPlace::default(),
                     config,
                     to_coordinator.clone(),
                     channel,

@@ -9,7 +9,8 @@ use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::{delta::offer::PolicyOffer, digest::Digest, ids::WorkerId};
 use riser_proto::egress::{Egress, EgressLedger};
 use riser_rollout_worker::{
-    Ending, RelayPlace, SamplerFactory, Summary, WorkerConfig, WorkerError,
+    Ending, SamplerFactory, Summary, WorkerConfig, WorkerError, WorkerPlace,
+    catalog::Sources,
     relay::{self, RelaySettings},
 };
 use std::sync::Arc;
@@ -90,7 +91,11 @@ impl Tree {
         );
         let relay = tokio::spawn(async move { serve.await.unwrap() });
         let config = WorkerConfig { id: WorkerId(id), ..self.worker };
-        let here = RelayPlace { parent: parent.map(|connect| connect().into()), shelf: shelf.clone() };
+        let here = WorkerPlace {
+            parent: parent.map(|connect| connect().into()),
+            shelf: shelf.clone(),
+            catalog: Sources::default(),
+        };
         let worker = riser_rollout_worker::run_at(
             here,
             config,
