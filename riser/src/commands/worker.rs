@@ -1,20 +1,15 @@
 //! `riser worker`: one more worker for a run on several hosts.
 
 use crate::cli::{Format, cluster::Worker};
-use crate::processes::credentials::{self, CertificateFiles, Credentials};
+use crate::processes::credentials::{self, Credentials};
 use crate::processes::worker::{self, Door};
 use crate::{interrupt, output};
 use std::time::Duration;
 
 /// Works until the run is over or a signal asks for the end, and prints what was done.
 pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
-    let Worker { coordinator, token_file, ca, cert, key, plaintext, patience } = arguments;
-    let files = match (ca, cert, key) {
-        (Some(ca), Some(cert), Some(key)) => {
-            Some(CertificateFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-        }
-        _ => None,
-    };
+    let Worker { coordinator, token_file, certificates, plaintext, patience } = arguments;
+    let files = certificates.files();
     let door = Door {
         coordinator: credentials::address_of(coordinator, files.is_some())?,
         credentials: Credentials::new(files, token_file.as_deref(), *plaintext)?,
