@@ -9,7 +9,7 @@ cleanup() {
     docker volume rm riser-slurm >/dev/null 2>&1 || true
     docker network rm riser-slurm >/dev/null 2>&1 || true
 }
-trap "[ -n \"${KEEP:-}\" ] || cleanup" EXIT
+trap cleanup EXIT
 cleanup
 
 folder=$(mktemp -d)

@@ -29,7 +29,6 @@ TRIALS = [f"{what}:{role}" for what in ("kill", "kill", "freeze", "cut") for rol
 TRIALS += ["kill-twice:learner", "kill-all:cluster", "full-disk:learner", "full-disk:coordinator"]
 LOST_SECONDS = 400
 STEPS = 300
-STEP = re.compile(r"^(\S+) +(\d+)  +\S")
 
 
 def run(*command, check=True):
@@ -123,13 +122,23 @@ def timestamp(text):
     return datetime.datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
 
 
+def progress(steps):
+    """Of the finished steps those that were new: a learner that was started again repeats the ones since its checkpoint."""
+    firsts, highest = [], 0
+    for when, step in sorted(steps):
+        if step > highest:
+            firsts.append((when, step))
+            highest = step
+    return firsts
+
+
 def kill(container):
     pid = run("docker", "inspect", "-f", "{{.State.Pid}}", container)
     run("kill", "-9", pid)
 
 
 def disturb(cluster, what, role, chance):
-    """Does one thing to one role; the second value is when it was over."""
+    """Does one thing to one role; returns when it was over."""
     containers = cluster.containers(role) if role != "cluster" else []
     victim = chance.choice(sorted(containers)) if containers else None
     pause = chance.uniform(5, 20)
@@ -172,17 +181,21 @@ def trial(name, chance, digest):
         if time.time() > deadline:
             sys.exit(f"step {moment} was never reached")
         time.sleep(0.2)
+    began = time.time()
     over = disturb(cluster, what, role, chance)
-    reached = max(step for when, step in cluster.steps() if when <= over)
     status = cluster.ended()
-    later = [when for when, step in cluster.steps() if when > over and step > reached]
+    firsts = progress(cluster.steps())
+    reached = max(step for when, step in firsts if when <= began)
+    later = [when for when, _ in firsts if when > over]
+    around = [when for when, step in firsts if step >= reached]
     audits = [cluster.json("learner", "audit", "/work/run"), cluster.json("coordinator", "audit", "/work/run/coordinator")]
     ended_with = re.search(r"^digest +(\w+)", "\n".join(text for _, text in cluster.log(cluster.containers("learner")[0])), re.M)
     lost = [int(run("docker", "inspect", "-f", "{{.RestartCount}}", name)) for role in ROLES for name in cluster.containers(role)]
     return {
         "trial": name,
         "step": reached,
-        "seconds": round(min(later) - over, 1) if later else None,
+        "longest_pause": round(max(after - before for before, after in zip(around, around[1:])), 1),
+        "next_step_after": round(min(later) - over, 1) if later else None,
         "restarts": sum(lost),
         "passed": not any(status) and ended_with[1] == digest and all(audit["clean"] for audit in audits),
     }
@@ -205,11 +218,13 @@ def main():
         print(json.dumps(results[-1]), flush=True)
     cluster.clean()
     run("docker", "volume", "rm", f"{PROJECT}_certs", f"{PROJECT}_data", check=False)
-    print("\n| what | role | at step | seconds to the next step | restarts | same digest, clean audits |\n|---|---|---|---|---|---|")
+    print("\n| what | role | at step | longest pause, s | next step, s after it was over | restarts | same digest, clean audits |")
+    print("|---|---|---|---|---|---|---|")
     for result in results:
         what, role = result["trial"].split(":")
         verdict = "yes" if result["passed"] else "NO"
-        print(f"| {what} | {role} | {result['step']} | {result['seconds']} | {result['restarts']} | {verdict} |")
+        pause, after = result["longest_pause"], "run over" if result["next_step_after"] is None else result["next_step_after"]
+        print(f"| {what} | {role} | {result['step']} | {pause} | {after} | {result['restarts']} | {verdict} |")
     sys.exit(not all(result["passed"] for result in results))
 
 
