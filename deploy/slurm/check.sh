@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs riser.sbatch on two real Slurm nodes in containers and compares where it ends with the embedded run: undisturbed, with
-# every role killed once, and drained and requeued. Needs a Docker engine and riser:local of ../local-base.sh; a few minutes.
+# every role and `srun` killed once, and drained and requeued. Needs a Docker engine and riser:local of ../local-base.sh; a few minutes.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -43,7 +43,7 @@ on sh -euc "sed -i '$sed' run.toml; riser prepare synthetic data/world --items 3
 expected=$(on sh -c 'riser train -c run.toml --out embedded 2>/dev/null' | awk '/^digest/ {print $2}')
 echo "embedded run: $expected"
 
-submit() { on sbatch --parsable --nodes=2 --time=10 -o "$1.log" riser.sbatch run.toml "$1"; }
+submit() { on sbatch --parsable --nodes=2 --time=10 -o "$1.log" "${@:2}" riser.sbatch run.toml "$1"; }
 until_line() { until on grep -qsE "$2" "$1.log"; do sleep 0.2; done; }
 state() { on scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p'; }
 finish() { # NAME JOB
@@ -62,14 +62,13 @@ finish undisturbed "$job"
 job=$(submit killed)
 until_line killed '^ +50  '
 for role in learner coordinator worker; do
-    docker exec riser-node1 sh -c "pkill -KILL -o -f 'riser $role '"
+    docker exec riser-node1 pkill -KILL -f "^riser $role "
     sleep 2
 done
+docker exec riser-node1 pkill -KILL -o -f '^srun .* riser worker'
 finish killed "$job"
 
-job=$(submit drained)
-until_line drained '^ +80  '
-# What Slurm does by itself before the time limit.
-on scancel --batch --signal=TERM "$job"
-until_line drained 'goes back into the queue'
+# The time limit is two minutes and the warning comes after half of one, so the job needs several starts.
+job=$(submit drained --time=2 --signal=B:USR1@90)
 finish drained "$job"
+on grep -q 'goes back into the queue' drained.log
