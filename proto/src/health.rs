@@ -1,8 +1,15 @@
 //! The gRPC health service of both servers: serving once the role can do its part, as probes expect.
 
-use tonic::server::NamedService;
+use crate::{call::within, channel::Channel};
+use std::time::Duration;
+use tonic::{Status, server::NamedService};
 use tonic_health::{
-    pb::health_server::{Health as HealthService, HealthServer},
+    ServingStatus,
+    pb::{
+        HealthCheckRequest,
+        health_client::HealthClient,
+        health_server::{Health as HealthService, HealthServer},
+    },
     server::{HealthReporter, health_reporter},
 };
 
@@ -19,19 +26,29 @@ pub struct Health {
 pub async fn health<S: NamedService>() -> (Health, HealthServer<impl HealthService>) {
     let (reporter, service) = health_reporter();
     let health = Health { reporter, name: S::NAME };
-    health.set(tonic_health::ServingStatus::NotServing).await;
+    health.set(ServingStatus::NotServing).await;
     (health, service)
 }
 
 impl Health {
     /// The role is ready.
     pub async fn serving(&self) {
-        self.set(tonic_health::ServingStatus::Serving).await;
+        self.set(ServingStatus::Serving).await;
     }
 
-    async fn set(&self, status: tonic_health::ServingStatus) {
+    async fn set(&self, status: ServingStatus) {
         // The empty name is the server as a whole.
         self.reporter.set_service_status("", status).await;
         self.reporter.set_service_status(self.name, status).await;
     }
+}
+
+/// Whether the server at the other end says that it can do its part.
+///
+/// # Errors
+/// Its status if it gives another answer; `DEADLINE_EXCEEDED` if it gives none within `deadline`.
+pub async fn is_serving(server: Channel, deadline: Duration) -> Result<bool, Status> {
+    let mut client = HealthClient::new(server);
+    let reply = within(deadline, client.check(HealthCheckRequest::default())).await?.into_inner();
+    Ok(reply.status == ServingStatus::Serving as i32)
 }

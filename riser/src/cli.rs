@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Learner(cluster::Learner),
     /// Samples for a run; needs only the coordinator's address and a credential.
     Worker(cluster::Worker),
+    /// Asks a coordinator or learner how it is; for probes of containers.
+    Health(cluster::Health),
     /// Makes the certificates of a cluster.
     Certs(cluster::Certs),
     /// Measures a checkpoint, or compares two on the same rows.

@@ -6,6 +6,7 @@ mod config;
 mod coordinator;
 mod evaluate;
 mod export;
+mod health;
 mod learner;
 mod prepare;
 mod quickstart;
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Coordinator(command) => coordinator::run(&command, format),
         Command::Learner(command) => learner::run(&command, format),
         Command::Worker(command) => worker::run(&command, format),
+        Command::Health(command) => health::run(&command, format),
         Command::Certs(command) => certs::run(&command, format),
         Command::Evaluate(command) => evaluate::run(&command, format),
         Command::Recommend(command) => recommend::run(&command, format),

@@ -86,7 +86,7 @@ impl RunFolder {
             return Ok(folder);
         }
         let foreign = |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != COORDINATOR);
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.any(foreign)) {
+        if !folder.is_barely_begun() && fs::read_dir(path).is_ok_and(|mut entries| entries.any(foreign)) {
             return Err(Usage(format!("{} exists and is not a run folder", path.display())))
                 .hint(|| "choose another folder with `--out`".to_owned());
         }
@@ -160,6 +160,17 @@ impl RunFolder {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Whether there is nothing but what a beginning leaves that was cut short, by a signal or a full disk: an empty folder for
+    /// checkpoints, which is made first, and perhaps the files before the identity, which is written last.
+    fn is_barely_begun(&self) -> bool {
+        let is_known = |entry: fs::DirEntry| {
+            let known = [COORDINATOR, "checkpoints", CONFIG, "config.toml.new", "run.json.new"];
+            entry.file_name().to_str().is_some_and(|name| known.contains(&name))
+        };
+        fs::read_dir(self.checkpoints()).is_ok_and(|mut checkpoints| checkpoints.next().is_none())
+            && fs::read_dir(&self.path).is_ok_and(|mut entries| entries.all(|entry| entry.is_ok_and(is_known)))
+    }
+
     fn identity_path(&self) -> PathBuf {
         self.path.join("run.json")
     }
@@ -186,6 +197,30 @@ mod tests {
         let message = RunFolder::open(&path, "sft", &config, Digest::of(b"more"), None).unwrap_err().to_string();
         assert!(message.contains("other data"), "{message}");
         assert!(RunFolder::open(&path, "train", &config, data, None).is_err());
+    }
+
+    #[test]
+    fn a_beginning_that_was_cut_short_at_any_point_is_begun_again() {
+        let config = RunConfig::default();
+        let open = |path: &Path| RunFolder::open(path, "sft", &config, Digest::of(b"data"), None);
+        // In the order in which they are made.
+        let parts = ["checkpoints/", "config.toml.new", "config.toml", "run.json.new"];
+        for made in 0..=parts.len() {
+            let parent = tempfile::tempdir().unwrap();
+            for part in &parts[..made] {
+                let path = parent.path().join(part);
+                if part.ends_with('/') { fs::create_dir(path).unwrap() } else { fs::write(path, "cut sho").unwrap() }
+            }
+            let run = open(parent.path()).unwrap();
+            assert_eq!(run.identity().unwrap().command, "sft", "after {made} parts");
+            assert_eq!(fs::read_to_string(parent.path().join(CONFIG)).unwrap(), config.to_toml());
+        }
+        // Somebody's own configuration is no beginning of ours, and neither is a checkpoint without an identity.
+        let parent = tempfile::tempdir().unwrap();
+        fs::write(parent.path().join(CONFIG), "").unwrap();
+        assert!(open(parent.path()).is_err());
+        fs::create_dir_all(parent.path().join("checkpoints/step-1")).unwrap();
+        assert!(open(parent.path()).is_err());
     }
 
     #[test]

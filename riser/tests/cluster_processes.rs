@@ -200,6 +200,12 @@ impl Cluster {
     }
 }
 
+/// Exit status and standard output of a probe.
+fn health(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = riser(world().0.path(), &[&["health"], arguments].concat()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
 fn certs(name: &str) -> PathBuf {
     let folder = world().0.path();
     json(folder, &["certs", name]);
@@ -243,9 +249,26 @@ fn processes_with_certificates_end_with_the_policy_of_the_embedded_cluster_and_a
     let refused =
         |line: &String| line.starts_with("error: coordinator at") && line.contains("invalid peer certificate");
     assert!(lines.iter().any(refused), "{lines:#?}");
+    let url = format!("https://{}", cluster.address);
+    assert_eq!(health(&[&[&url[..]], &own[..]].concat()), (Some(0), "serving\n".to_owned()));
+    assert_eq!(health(&[&[&url[..]], &wrong[..]].concat()), (Some(1), String::new()));
     let learner = cluster.learner();
     let workers = [cluster.worker(), cluster.worker()];
     cluster.ends_as_embedded(learner, workers);
+}
+
+#[test]
+fn a_learner_that_no_coordinator_knows_of_answers_probes_and_is_not_ready() {
+    // Nobody listens there.
+    let nowhere = "cluster.coordinator.advertise=127.0.0.1:1";
+    let mut lonely = Process::start(&["learner", "-c", "run.toml", "--out", "lonely", "--set", nowhere]);
+    let line = lonely.line("listens on 127.0.0.1:");
+    let (_, rest) = line.split_once("listens on ").unwrap();
+    let url = format!("http://{}", rest.split(',').next().unwrap());
+    assert_eq!(health(&[&url, "--timeout", "60"]), (Some(1), "not serving yet\n".to_owned()));
+    assert_eq!(health(&[&url, "--timeout", "60", "--alive"]), (Some(0), "not serving yet\n".to_owned()));
+    drop(lonely);
+    assert_eq!(health(&[&url, "--alive"]), (Some(1), String::new()));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn refusal(config: &str) -> String {
 fn help_goes_to_stdout_and_names_every_command_with_examples() {
     let (status, stdout, stderr) = riser(&["--help"]);
     assert_eq!((status, stderr.as_str()), (0, ""));
-    let cluster = ["coordinator", "learner", "worker", "certs"];
+    let cluster = ["coordinator", "learner", "worker", "health", "certs"];
     let others =
         ["quickstart", "prepare", "sft", "train", "evaluate", "recommend", "export", "audit", "report", "config"];
     for word in others.iter().chain(&cluster) {

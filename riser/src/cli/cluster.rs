@@ -1,6 +1,7 @@
 //! Arguments of the roles as processes of their own, and of the certificates they show each other.
 
 use super::Settings;
+use crate::processes::credentials::CertificateFiles;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -49,15 +50,8 @@ pub(crate) struct Worker {
     /// File with the join token.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Certificate of the authority that signed the coordinator's and the learner's certificate.
-    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
-    pub(crate) ca: Option<PathBuf>,
-    /// Certificate of this worker.
-    #[arg(long, value_name = "FILE", requires = "ca")]
-    pub(crate) cert: Option<PathBuf>,
-    /// Private key of this worker.
-    #[arg(long, value_name = "FILE", requires = "ca")]
-    pub(crate) key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) certificates: Certificates,
     /// Talks to other machines without certificates and without a token.
     #[arg(long)]
     pub(crate) plaintext: bool,
@@ -96,6 +90,48 @@ pub(crate) struct Cache {
     /// Mebibytes that the folder may hold; what was not used for longest goes first.
     #[arg(long = "cache-size", value_name = "MIB", default_value_t = 4096)]
     pub(crate) mebibytes: u64,
+}
+
+/// Certificate files of a process that no configuration names.
+#[derive(Debug, Args)]
+pub(crate) struct Certificates {
+    /// Certificate of the authority that signed the coordinator's and the learner's certificate.
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    ca: Option<PathBuf>,
+    /// Certificate of this process.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    cert: Option<PathBuf>,
+    /// Private key of this process.
+    #[arg(long, value_name = "FILE", requires = "ca")]
+    key: Option<PathBuf>,
+}
+
+impl Certificates {
+    /// All three, or nothing.
+    pub(crate) fn files(&self) -> Option<CertificateFiles> {
+        let Self { ca: Some(ca), cert: Some(cert), key: Some(key) } = self else { return None };
+        Some(CertificateFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    riser health http://localhost:7470\n  \
+    riser health https://localhost:7471 --ca certs/ca.pem --cert certs/learner.pem --key certs/learner.key\n\n\
+    Exit status: 0 it is ready, 1 it is not ready yet or does not answer. A coordinator is ready when it listens, a learner \
+    when the coordinator knows of it. No token is needed.")]
+pub(crate) struct Health {
+    /// Where it listens: http://HOST:PORT, or https://HOST:PORT with certificates.
+    #[arg(value_name = "URL")]
+    pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) certificates: Certificates,
+    /// An answer is enough, whatever it says: for a probe that restarts a process that hangs.
+    #[arg(long)]
+    pub(crate) alive: bool,
+    /// Seconds that it may take to answer.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub(crate) timeout: u64,
 }
 
 #[derive(Debug, Args)]

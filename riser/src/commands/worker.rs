@@ -4,7 +4,7 @@ use crate::cli::Format;
 use crate::cli::cluster::{Store, Worker};
 use crate::processes::cache;
 use crate::processes::catalog_store::StoredChunks;
-use crate::processes::credentials::{self, CertificateFiles, Credentials};
+use crate::processes::credentials::{self, Credentials};
 use crate::processes::worker::{self, Door};
 use crate::{interrupt, object_store, output};
 use riser_core::config::StoreConfig;
@@ -17,13 +17,8 @@ const STORE_PATIENCE: u64 = 10;
 
 /// Works until the run is over or a signal asks for the end, and prints what was done.
 pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
-    let Worker { coordinator, token_file, ca, cert, key, plaintext, patience, cache, store } = arguments;
-    let files = match (ca, cert, key) {
-        (Some(ca), Some(cert), Some(key)) => {
-            Some(CertificateFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-        }
-        _ => None,
-    };
+    let Worker { coordinator, token_file, certificates, plaintext, patience, cache, store } = arguments;
+    let files = certificates.files();
     let door = Door {
         coordinator: credentials::address_of(coordinator, files.is_some())?,
         credentials: Credentials::new(files, token_file.as_deref(), *plaintext)?,
