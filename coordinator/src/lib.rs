@@ -1,14 +1,17 @@
 //! The coordinator: decides which worker samples which groups with which policy, and hands out the catalog.
 //!
 //! All decisions are in [`schedule`], a pure state machine that is given the time; [`actor`] feeds it and waits for it,
-//! [`service`] is its gRPC face, [`reception`] says who is let in, [`prompts`] is where prompts come from. The crate refuses
+//! [`service`] is its gRPC face, `overview` says how the run stands, [`reception`] says who is let in, [`prompts`] is where prompts come from. The crate refuses
 //! to know how groups are sampled or trained on.
 //!
 //! Start reading at [`schedule`].
 
 pub mod actor;
 mod counts;
+mod meter;
+mod overview;
 pub mod prompts;
+mod recent;
 pub mod reception;
 mod roll;
 pub mod schedule;
@@ -21,9 +24,10 @@ use prompts::PromptSource;
 use reception::Reception;
 use riser_core::{prefix_tree::PrefixTree, random::Seed, run_event::RunEvent};
 use riser_proto::{catalog::CatalogFile, health, transport, v1::coordinator_server::CoordinatorServer};
+use roll::{Limits, Roll};
 use schedule::ScheduleConfig;
-use service::CoordinatorService;
-use std::future::Future;
+use service::{CoordinatorService, MAX_WAIT, WatchService};
+use std::{future::Future, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -84,20 +88,22 @@ where
 {
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
-    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log);
+    let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
+    let roll = Arc::new(Roll::new(reception.strangers, limits));
+    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log, roll.clone());
     let over = handle.over().clone();
-    let service = CoordinatorService::new(handle, CatalogFile::new(tree), reception.strangers);
-    let roll = service.roll();
+    let watch = transport::watch_server(WatchService::new(handle.clone()));
+    let service = CoordinatorService::new(handle, CatalogFile::new(tree), roll.clone());
     let service = transport::coordinator_server(service);
     let (health, probes) = health::health::<CoordinatorServer<CoordinatorService>>().await;
     let mut serve = reception.access.server().map_err(CoordinatorError::Server)?;
     let serve = serve
         .add_service(reception.access.guard(service))
+        .add_service(reception.access.guard(watch))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     health.serving().await;
     let close = stop.run_until_cancelled(async {
-        let Some(roll) = roll else { return std::future::pending().await };
         over.cancelled().await;
         roll.all_dismissed().await;
         stop.cancel();

@@ -12,6 +12,8 @@ mod quickstart;
 mod recommend;
 mod report;
 mod sft;
+mod status;
+mod top;
 mod train;
 mod worker;
 
@@ -33,6 +35,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Coordinator(command) => coordinator::run(&command, format),
         Command::Learner(command) => learner::run(&command, format),
         Command::Worker(command) => worker::run(&command, format),
+        Command::Status(command) => status::run(&command, format),
+        Command::Top(command) => top::run(&command),
         Command::Certs(command) => certs::run(&command, format),
         Command::Evaluate(command) => evaluate::run(&command, format),
         Command::Recommend(command) => recommend::run(&command, format),

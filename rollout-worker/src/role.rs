@@ -1,7 +1,9 @@
 //! The role as a whole: its actors, and the reason it ends.
 
 use crate::{
-    WorkerConfig, WorkerError, catalog,
+    WorkerConfig, WorkerError,
+    activity::Activity,
+    catalog,
     lease_loop::{LeaseLoop, Summary},
     policy_subscriber::PolicySubscriber,
     sampler::SamplerFactory,
@@ -82,7 +84,8 @@ async fn work(
     let RelayPlace { parent, shelf } = place;
     let subscriber = PolicySubscriber::new(config, learner.clone(), parent, shelf.clone());
     let shelf = shelf.subscribe();
-    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler, drain);
+    let activity = Arc::new(Activity::begin(shelf.clone()));
+    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler, drain, activity);
     tokio::select! {
         ended = lease_loop.run(summary) => ended,
         failed = subscriber.run() => match failed {

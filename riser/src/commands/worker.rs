@@ -1,25 +1,16 @@
 //! `riser worker`: one more worker for a run on several hosts.
 
 use crate::cli::{Format, cluster::Worker};
-use crate::processes::credentials::{self, CertificateFiles, Credentials};
+use crate::processes::credentials;
 use crate::processes::worker::{self, Door};
-use crate::{interrupt, output};
+use crate::{interrupt, metrics_endpoint, output};
 use std::time::Duration;
 
 /// Works until the run is over or a signal asks for the end, and prints what was done.
 pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
-    let Worker { coordinator, token_file, ca, cert, key, plaintext, patience } = arguments;
-    let files = match (ca, cert, key) {
-        (Some(ca), Some(cert), Some(key)) => {
-            Some(CertificateFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
-        }
-        _ => None,
-    };
-    let door = Door {
-        coordinator: credentials::address_of(coordinator, files.is_some())?,
-        credentials: Credentials::new(files, token_file.as_deref(), *plaintext)?,
-        patience: Duration::from_secs(*patience),
-    };
+    metrics_endpoint::open(arguments.metrics, "--metrics")?;
+    let (coordinator, credentials) = credentials::of_contact(&arguments.contact)?;
+    let door = Door { coordinator, credentials, patience: Duration::from_secs(arguments.patience) };
     let drain = interrupt::token_saying("the lease in hand is finished")?;
     let summary = worker::run(&door, &drain)?;
     match format {

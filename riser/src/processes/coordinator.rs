@@ -3,7 +3,7 @@
 use super::credentials::Credentials;
 use super::listen;
 use crate::run_folder::RunFolder;
-use crate::{event_log, output, reinforcement};
+use crate::{event_log, metrics_endpoint, output, reinforcement};
 use anyhow::Context;
 use riser::joining;
 use riser_coordinator::Counts;
@@ -32,6 +32,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Counts> {
     let cluster = &config.cluster;
     let digest = joining::run_digest(config, data.digest(), start.digest()?);
+    metrics_endpoint::introduce("coordinator", digest);
     let credentials = Credentials::of_role(cluster, "coordinator")?;
     let mut schedule = reinforcement::schedule(config)?;
     let prompts = Box::new(reinforcement::prompts(config, data)?);

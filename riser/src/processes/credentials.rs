@@ -1,5 +1,6 @@
 //! What a process shows to others and asks of them.
 
+use crate::cli::cluster::Contact;
 use crate::failure::{Hint, Usage};
 use anyhow::Context;
 use riser_core::config::{ClusterSection, HostPort, Security};
@@ -116,8 +117,21 @@ impl Credentials {
     }
 }
 
+/// Where to call and what is shown there, from the command line.
+pub(crate) fn of_contact(contact: &Contact) -> anyhow::Result<(HostPort, Credentials)> {
+    let Contact { coordinator, token_file, ca, cert, key, plaintext } = contact;
+    let files = match (ca, cert, key) {
+        (Some(ca), Some(cert), Some(key)) => {
+            Some(CertificateFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+        }
+        _ => None,
+    };
+    let address = address_of(coordinator, files.is_some())?;
+    Ok((address, Credentials::new(files, token_file.as_deref(), *plaintext)?))
+}
+
 /// The address in a URL whose scheme fits the credentials that were given.
-pub(crate) fn address_of(url: &str, has_certificates: bool) -> anyhow::Result<HostPort> {
+fn address_of(url: &str, has_certificates: bool) -> anyhow::Result<HostPort> {
     let wrong = |problem: &str, remedy: &str| -> anyhow::Result<HostPort> {
         Err(Usage(format!("`{url}` {problem}"))).hint(|| remedy.to_owned())
     };
