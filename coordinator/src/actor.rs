@@ -10,10 +10,14 @@
 
 use crate::{
     Counts,
+    overview::Overview,
     prompts::{PromptError, PromptSource, Prompts},
+    roll::Roll,
     schedule::{AskId, Effect, Event, Grant, Schedule, ScheduleConfig, ScheduleError},
 };
 use riser_core::{
+    activity::LearnerActivity,
+    cluster_status::ClusterStatus,
     ids::{Incarnation, WorkerId},
     learner_report::LearnerReport,
     lease::{Claim, Lease},
@@ -24,7 +28,7 @@ use riser_proto::{
     join::LearnerPlace,
     lease::{LeaseOutcome, LeaseReply},
 };
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -34,13 +38,35 @@ use tokio_util::sync::CancellationToken;
 /// Commands that may wait for the actor.
 const MAILBOX: usize = 64;
 
+/// Longest time that the figures stay as they are while nothing happens.
+const REFRESH: Duration = Duration::from_secs(5);
+
 /// What a handler asks of the actor.
 #[derive(Debug)]
 enum Command {
     Ask { worker: WorkerId, wait: Duration, reply: oneshot::Sender<Result<LeaseReply, ScheduleError>> },
     Renew { claim: Claim, reply: oneshot::Sender<Result<(), ScheduleError>> },
     End { claim: Claim, outcome: LeaseOutcome, reply: oneshot::Sender<Result<(), ScheduleError>> },
-    Report { report: LearnerReport, place: Option<LearnerPlace>, reply: oneshot::Sender<Result<(), ScheduleError>> },
+    Report { report: Report, reply: oneshot::Sender<Result<(), ScheduleError>> },
+    Status { reply: oneshot::Sender<ClusterStatus> },
+}
+
+/// What the learner says.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Where it stands.
+    pub position: LearnerReport,
+    /// Where it can be reached, if workers have to be told.
+    pub place: Option<LearnerPlace>,
+    /// What it is at.
+    pub activity: Option<LearnerActivity>,
+}
+
+/// A question for work that waits for an answer.
+#[derive(Debug)]
+struct Asked {
+    at: Duration,
+    reply: oneshot::Sender<Result<LeaseReply, ScheduleError>>,
 }
 
 /// Why the coordinator ended.
@@ -92,17 +118,21 @@ impl CoordinatorHandle {
         self.send(|reply| Command::End { claim, outcome, reply }).await
     }
 
-    /// Says where the learner stands, and where it can be reached if workers have to be told.
+    /// Takes the learner's report.
     ///
     /// # Errors
     /// [`Stopped`] outside; [`ScheduleError::Backwards`], [`ScheduleError::Superseded`] or [`ScheduleError::BeyondEnd`]
     /// inside.
-    pub async fn report(
-        &self,
-        report: LearnerReport,
-        place: Option<LearnerPlace>,
-    ) -> Result<Result<(), ScheduleError>, Stopped> {
-        self.send(|reply| Command::Report { report, place, reply }).await
+    pub async fn report(&self, report: Report) -> Result<Result<(), ScheduleError>, Stopped> {
+        self.send(|reply| Command::Report { report, reply }).await
+    }
+
+    /// The run at this moment.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn status(&self) -> Result<ClusterStatus, Stopped> {
+        self.send(|reply| Command::Status { reply }).await
     }
 
     /// Where the learner can be reached, as a watch.
@@ -130,19 +160,21 @@ pub struct CoordinatorActor {
     prompts: Prompts,
     log: mpsc::Sender<RunEvent>,
     commands: mpsc::Receiver<Command>,
-    asks: HashMap<AskId, oneshot::Sender<Result<LeaseReply, ScheduleError>>>,
+    asks: HashMap<AskId, Asked>,
     next_ask: u64,
     learner: watch::Sender<Option<LearnerPlace>>,
+    overview: Overview,
     over: CancellationToken,
 }
 
 impl CoordinatorActor {
     /// An actor and the way to it; what happens to leases goes to `log`.
-    pub fn new(
+    pub(crate) fn new(
         config: ScheduleConfig,
         seed: Seed,
         prompts: Box<dyn PromptSource>,
         log: mpsc::Sender<RunEvent>,
+        roll: Arc<Roll>,
     ) -> (Self, CoordinatorHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
         let (place, learner) = watch::channel(None);
@@ -157,6 +189,7 @@ impl CoordinatorActor {
             asks: HashMap::new(),
             next_ask: 0,
             learner: place,
+            overview: Overview::new(roll),
             over: over.clone(),
         };
         (actor, CoordinatorHandle { commands: sender, learner, over })
@@ -173,10 +206,15 @@ impl CoordinatorActor {
             let deadline = self.schedule.next_deadline();
             let command = tokio::select! {
                 () = shutdown.cancelled() => break,
-                command = self.commands.recv() => command,
-                () = sleep_until(start, deadline) => None,
+                command = self.commands.recv() => Some(command),
+                () = sleep_until(start, deadline) => Some(None),
+                () = tokio::time::sleep(REFRESH) => None,
             };
-            self.handle(command, start.elapsed()).await?;
+            let now = start.elapsed();
+            if let Some(command) = command {
+                self.handle(command, now).await?;
+            }
+            self.overview.refresh(&self.schedule, now);
         }
         tracing::info!(version = ?self.schedule.version(), "coordinator stopped");
         Ok(self.schedule.counts())
@@ -187,7 +225,7 @@ impl CoordinatorActor {
             Some(Command::Ask { worker, wait, reply }) => {
                 let ask = AskId(self.next_ask);
                 self.next_ask += 1;
-                self.asks.insert(ask, reply);
+                self.asks.insert(ask, Asked { at: now, reply });
                 let until = now + wait;
                 if let Err(error) = self.apply(Event::Ask { ask, worker, until }, now).await? {
                     self.answer(ask, Err(error));
@@ -206,13 +244,20 @@ impl CoordinatorActor {
                 let result = self.apply(event, now).await?;
                 let _ = reply.send(result);
             }
-            Some(Command::Report { report, place, reply }) => {
-                let result = self.apply(Event::Report(report), now).await?;
-                // The schedule has refused a learner that has been replaced, so this is the one to work for.
-                if let (Ok(()), Some(place)) = (&result, place) {
-                    self.locate(place);
+            Some(Command::Report { report: Report { position, place, activity }, reply }) => {
+                let result = self.apply(Event::Report(position.clone()), now).await?;
+                if result.is_ok() {
+                    self.overview.reported(&position, activity, now);
+                    // The schedule has refused a learner that has been replaced, so this is the one to work for.
+                    if let Some(place) = place {
+                        self.locate(place);
+                    }
                 }
                 let _ = reply.send(result);
+            }
+            Some(Command::Status { reply }) => {
+                let place = self.learner.borrow().clone();
+                let _ = reply.send(self.overview.status(&self.schedule, self.incarnation, place, now));
             }
             None => {
                 // A tick is never refused.
@@ -240,7 +285,7 @@ impl CoordinatorActor {
     async fn apply(&mut self, event: Event, now: Duration) -> Result<Result<(), ScheduleError>, CoordinatorError> {
         let mut effects = vec![];
         let result = self.schedule.apply(event, now, &mut effects);
-        self.tell_leases().await;
+        self.tell_leases(now).await;
         let mut effects = std::collections::VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             let (ask, reply) = match effect {
@@ -248,12 +293,15 @@ impl CoordinatorActor {
                 Effect::Done { ask } => (ask, LeaseReply::Done),
                 Effect::Grant { ask, grant } => {
                     let claim = grant.claim();
+                    if let Some(asked) = self.asks.get(&ask) {
+                        self.overview.granted_after(now.saturating_sub(asked.at));
+                    }
                     let reply = LeaseReply::Work(self.fill(grant)?);
                     if !self.answer(ask, Ok(reply)) {
                         let mut more = vec![];
                         // The lease was granted a moment ago, so it is held.
                         let _ = self.schedule.apply(Event::Release(claim), now, &mut more);
-                        self.tell_leases().await;
+                        self.tell_leases(now).await;
                         effects.extend(more);
                     }
                     continue;
@@ -264,8 +312,9 @@ impl CoordinatorActor {
         Ok(result)
     }
 
-    async fn tell_leases(&mut self) {
+    async fn tell_leases(&mut self, now: Duration) {
         for record in self.schedule.take_records() {
+            self.overview.lease(&record, now);
             self.tell(RunEvent::Lease(record)).await;
         }
     }
@@ -283,7 +332,7 @@ impl CoordinatorActor {
 
     /// Answers a question; false if whoever asked is gone.
     fn answer(&mut self, ask: AskId, reply: Result<LeaseReply, ScheduleError>) -> bool {
-        self.asks.remove(&ask).is_some_and(|sender| sender.send(reply).is_ok())
+        self.asks.remove(&ask).is_some_and(|asked| asked.reply.send(reply).is_ok())
     }
 }
 

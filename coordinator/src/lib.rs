@@ -1,7 +1,8 @@
 //! The coordinator: decides which worker samples which groups with which policy, and hands out the catalog.
 //!
 //! All decisions are in [`schedule`], a pure state machine that is given the time; [`actor`] feeds it and waits for it,
-//! [`service`] is its gRPC face, [`catalog`] hands out the items, [`reception`] says who is let in, [`prompts`] is where prompts come from. The crate refuses
+//! [`service`] is its gRPC face, [`catalog`] hands out the items, `overview` says how the run stands, [`reception`] says who is
+//! let in, [`prompts`] is where prompts come from. The crate refuses
 //! to know how groups are sampled or trained on.
 //!
 //! Start reading at [`schedule`].
@@ -9,7 +10,10 @@
 pub mod actor;
 pub mod catalog;
 mod counts;
+mod meter;
+mod overview;
 pub mod prompts;
+mod recent;
 pub mod reception;
 mod roll;
 pub mod schedule;
@@ -23,9 +27,10 @@ use prompts::PromptSource;
 use reception::Reception;
 use riser_core::{prefix_tree::PrefixTree, random::Seed, run_event::RunEvent};
 use riser_proto::{catalog::CatalogFile, health, transport, v1::coordinator_server::CoordinatorServer};
+use roll::{Limits, Roll};
 use schedule::ScheduleConfig;
-use service::CoordinatorService;
-use std::future::Future;
+use service::{CoordinatorService, MAX_WAIT, WatchService};
+use std::{future::Future, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -86,22 +91,24 @@ where
 {
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
-    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log);
+    let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
+    let roll = Arc::new(Roll::new(reception.strangers, limits));
+    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log, roll.clone());
     let over = handle.over().clone();
     let catalog = transport::catalog_server(CatalogService::new(CatalogFile::new(tree)));
-    let service = CoordinatorService::new(handle, reception.strangers);
-    let roll = service.roll();
+    let watch = transport::watch_server(WatchService::new(handle.clone()));
+    let service = CoordinatorService::new(handle, roll.clone());
     let service = transport::coordinator_server(service);
     let (health, probes) = health::health::<CoordinatorServer<CoordinatorService>>().await;
     let mut serve = reception.access.server().map_err(CoordinatorError::Server)?;
     let serve = serve
         .add_service(reception.access.guard(service))
         .add_service(reception.access.guard(catalog))
+        .add_service(reception.access.guard(watch))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     health.serving().await;
     let close = stop.run_until_cancelled(async {
-        let Some(roll) = roll else { return std::future::pending().await };
         over.cancelled().await;
         roll.all_dismissed().await;
         stop.cancel();

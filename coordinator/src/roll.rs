@@ -1,13 +1,19 @@
-//! The roll: which workers take part.
+//! The roll: which workers take part, and what they say about themselves.
 //!
 //! It decides nothing about leases, which expire by themselves. It gives out numbers, bounds how many workers there are,
-//! and knows when everybody has heard that the run is over.
+//! knows when everybody has heard that the run is over, and what went wrong with whom lately.
 
 use crate::reception::Strangers;
-use riser_core::ids::WorkerId;
-use riser_proto::join::RunDescription;
+use riser_core::{
+    activity::{TimeSpent, Trouble, Troubles, WorkerReport, readable},
+    cluster_status::WorkerStatus,
+    digest::Digest,
+    ids::{PolicyVersion, WorkerId},
+};
+use riser_proto::{join::RunDescription, status::lag};
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,13 +22,27 @@ use tokio::{sync::Notify, time::Instant};
 /// How long the end of the run waits for workers that say nothing.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(30);
 
-/// The roll as the handlers share it.
+/// Longest name of a worker, in characters.
+const MAX_NAME_CHARACTERS: usize = 64;
+
+/// The roll as the handlers and the actor share it.
 #[derive(Debug)]
 pub(crate) struct Roll {
-    strangers: Strangers,
+    /// Of a run that workers have to join; `None` if they are its own.
+    strangers: Option<Strangers>,
+    limits: Limits,
     start: Instant,
     members: Mutex<Members>,
     changed: Notify,
+}
+
+/// Bounds of the roll.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Most workers at one time.
+    pub(crate) workers: usize,
+    /// Silence after which a worker counts as gone.
+    pub(crate) silence: Duration,
 }
 
 /// No more room.
@@ -33,25 +53,38 @@ pub(crate) struct Full {
 }
 
 impl Roll {
-    pub(crate) fn new(strangers: Strangers) -> Self {
-        let members = Mutex::new(Members::new(strangers.first_worker));
-        Self { strangers, start: Instant::now(), members, changed: Notify::new() }
+    /// An empty roll; `limits` are for a run whose workers are its own, others bring theirs.
+    pub(crate) fn new(strangers: Option<Strangers>, limits: Limits) -> Self {
+        let limits = strangers
+            .as_ref()
+            .map_or(limits, |strangers| Limits { workers: strangers.max_workers, silence: strangers.silence });
+        let members = Mutex::new(Members::new(strangers.as_ref().map_or(0, |strangers| strangers.first_worker)));
+        Self { strangers, limits, start: Instant::now(), members, changed: Notify::new() }
     }
 
-    pub(crate) fn description(&self) -> &RunDescription {
-        &self.strangers.description
+    /// What those who join are told; `None` if nobody can.
+    pub(crate) fn description(&self) -> Option<&RunDescription> {
+        self.strangers.as_ref().map(|strangers| &strangers.description)
     }
 
-    /// Takes up a worker and gives it its number.
-    pub(crate) fn join(&self) -> Result<WorkerId, Full> {
-        let Strangers { max_workers, silence, .. } = self.strangers;
-        let now = Instant::now();
-        self.members().join(now, silence, max_workers)
+    /// Which run this is, if it has to have a name.
+    pub(crate) fn run(&self) -> Option<Digest> {
+        self.description().map(|description| description.run)
+    }
+
+    /// Takes up a worker under a name for people and gives it its number.
+    pub(crate) fn join(&self, name: &str, from: Option<SocketAddr>) -> Result<WorkerId, Full> {
+        let joined = self.members().join(Instant::now(), self.limits, name, from);
+        if let Err(full) = &joined {
+            let at = from.map(|address| format!(" at {address}")).unwrap_or_default();
+            self.note(&format!("newcomer {name}{at}"), &format!("refused: {full}"));
+        }
+        joined
     }
 
     /// A worker is there; one from before the coordinator was started is taken up again.
-    pub(crate) fn heard(&self, worker: WorkerId) {
-        self.members().heard(worker, Instant::now(), self.strangers.max_workers);
+    pub(crate) fn heard(&self, worker: WorkerId, from: Option<SocketAddr>, report: Option<WorkerReport>) {
+        self.members().heard(worker, Instant::now(), self.limits, from, report);
     }
 
     /// A worker will not ask again: it left, or it knows that the run is over.
@@ -60,17 +93,67 @@ impl Roll {
         self.changed.notify_one();
     }
 
-    /// Waits until nobody is left who does not know that the run is over, but not for ever.
+    /// Waits until nobody is left who does not know that the run is over, but not for ever; a run whose workers are its own
+    /// is ended otherwise.
     pub(crate) async fn all_dismissed(&self) {
-        tokio::time::sleep_until(self.start + self.strangers.returning).await;
+        let Some(strangers) = &self.strangers else { return std::future::pending().await };
+        tokio::time::sleep_until(self.start + strangers.returning).await;
         let dismissed = async {
             while !self.members().is_empty() {
                 self.changed.notified().await;
             }
         };
-        if tokio::time::timeout(LONGEST_GOODBYE.min(self.strangers.silence), dismissed).await.is_err() {
+        if tokio::time::timeout(LONGEST_GOODBYE.min(self.limits.silence), dismissed).await.is_err() {
             tracing::warn!("some workers have not heard that the run is over");
         }
+    }
+
+    /// Something went wrong with a worker.
+    pub(crate) fn trouble(&self, worker: WorkerId, what: &str) {
+        let who = self.members().describe(worker);
+        self.note(&who, what);
+    }
+
+    /// What went wrong lately, oldest first.
+    pub(crate) fn troubles(&self) -> Vec<Trouble> {
+        self.members().troubles.list(self.start.elapsed())
+    }
+
+    /// Workers that are there.
+    pub(crate) fn len(&self) -> usize {
+        let (now, silence) = (Instant::now(), self.limits.silence);
+        self.members().present(now, silence).count()
+    }
+
+    /// The first `limit` workers that are there, as they compare with the learner's version.
+    pub(crate) fn list(&self, newest: Option<PolicyVersion>, limit: usize) -> Vec<WorkerStatus> {
+        let (now, silence) = (Instant::now(), self.limits.silence);
+        let status = |(worker, member): (&WorkerId, &Member)| {
+            let report = member.report;
+            let version = report.and_then(|report| report.version);
+            WorkerStatus {
+                worker: *worker,
+                name: member.name.clone(),
+                address: member.from.map(|address| address.to_string()),
+                stage: report.map(|report| report.stage),
+                version,
+                lag: lag(version, newest),
+                leases: 0,
+                groups: report.map_or(0, |report| report.groups),
+                heard_seconds_ago: (now - member.heard).as_secs_f64(),
+            }
+        };
+        self.members().present(now, silence).take(limit).map(status).collect()
+    }
+
+    /// The time of all workers together, as far as it was seen to pass.
+    pub(crate) fn spent(&self) -> TimeSpent {
+        self.members().spent
+    }
+
+    fn note(&self, who: &str, what: &str) {
+        let now = self.start.elapsed();
+        self.members().troubles.note(who, what, now);
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -79,65 +162,133 @@ impl Roll {
     }
 }
 
-/// Who takes part, and when each was last heard of.
+/// Who takes part.
 #[derive(Debug)]
 struct Members {
     next: u64,
-    last_heard: BTreeMap<WorkerId, Instant>,
+    known: BTreeMap<WorkerId, Member>,
+    spent: TimeSpent,
+    troubles: Troubles,
+}
+
+/// What is known about a worker.
+#[derive(Debug)]
+struct Member {
+    /// When it was last heard of.
+    heard: Instant,
+    name: String,
+    from: Option<SocketAddr>,
+    report: Option<WorkerReport>,
 }
 
 impl Members {
     fn new(first: u64) -> Self {
-        Self { next: first, last_heard: BTreeMap::new() }
+        let (known, spent, troubles) = (BTreeMap::new(), TimeSpent::default(), Troubles::default());
+        Self { next: first, known, spent, troubles }
     }
 
-    fn join(&mut self, now: Instant, silence: Duration, limit: usize) -> Result<WorkerId, Full> {
-        self.last_heard.retain(|_, heard| now - *heard < silence);
-        if self.last_heard.len() >= limit {
-            return Err(Full { limit });
+    fn join(&mut self, now: Instant, limits: Limits, name: &str, from: Option<SocketAddr>) -> Result<WorkerId, Full> {
+        self.known.retain(|_, member| now - member.heard < limits.silence);
+        if self.known.len() >= limits.workers {
+            return Err(Full { limit: limits.workers });
         }
         let worker = WorkerId(self.next);
         self.next = self.next.saturating_add(1);
-        self.last_heard.insert(worker, now);
+        // A long name is cut rather than believed.
+        let name = readable(name).chars().take(MAX_NAME_CHARACTERS).collect();
+        self.known.insert(worker, Member { heard: now, name, from, report: None });
         Ok(worker)
     }
 
-    fn heard(&mut self, worker: WorkerId, now: Instant, limit: usize) {
-        // Whoever makes numbers up takes no room.
-        if self.last_heard.len() < limit || self.last_heard.contains_key(&worker) {
-            self.last_heard.insert(worker, now);
-        }
+    fn heard(
+        &mut self,
+        worker: WorkerId,
+        now: Instant,
+        limits: Limits,
+        from: Option<SocketAddr>,
+        report: Option<WorkerReport>,
+    ) {
         self.next = self.next.max(worker.0.saturating_add(1));
+        // Whoever makes numbers up takes no room.
+        if self.known.len() >= limits.workers && !self.known.contains_key(&worker) {
+            return;
+        }
+        let new = Member { heard: now, name: String::new(), from, report: None };
+        let member = self.known.entry(worker).or_insert(new);
+        if let (Some(report), Some(before)) = (&report, &member.report) {
+            // Nobody lives longer than the time that passes here.
+            let passed = now - member.heard;
+            let TimeSpent { lived, waited } = report.spent.since(before.spent);
+            self.spent += TimeSpent { lived: lived.min(passed), waited: waited.min(passed) };
+        }
+        member.heard = now;
+        member.from = from.or(member.from);
+        member.report = report.or(member.report);
     }
 
     fn dismiss(&mut self, worker: WorkerId) {
-        self.last_heard.remove(&worker);
+        self.known.remove(&worker);
+    }
+
+    fn present(&self, now: Instant, silence: Duration) -> impl Iterator<Item = (&WorkerId, &Member)> {
+        self.known.iter().filter(move |(_, member)| now.saturating_duration_since(member.heard) < silence)
+    }
+
+    fn describe(&self, worker: WorkerId) -> String {
+        let from = self.known.get(&worker).and_then(|member| member.from);
+        from.map_or_else(|| format!("worker {worker}"), |address| format!("worker {worker} at {address}"))
     }
 
     fn is_empty(&self) -> bool {
-        self.last_heard.is_empty()
+        self.known.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use riser_core::activity::WorkerStage;
 
-    const SILENCE: Duration = Duration::from_secs(60);
+    const LIMITS: Limits = Limits { workers: 2, silence: Duration::from_secs(60) };
 
     #[tokio::test(start_paused = true)]
     async fn numbers_are_never_given_twice_and_the_silent_make_room() {
         let mut members = Members::new(100);
         let start = Instant::now();
-        assert_eq!(members.join(start, SILENCE, 2), Ok(WorkerId(100)));
-        assert_eq!(members.join(start, SILENCE, 2), Ok(WorkerId(101)));
-        assert_eq!(members.join(start, SILENCE, 2), Err(Full { limit: 2 }));
-        members.heard(WorkerId(101), start + SILENCE, 2);
-        assert_eq!(members.join(start + SILENCE, SILENCE, 2), Ok(WorkerId(102)));
-        members.heard(WorkerId(500), start + SILENCE, 2);
+        let later = start + LIMITS.silence;
+        let join = |members: &mut Members, now| members.join(now, LIMITS, "host/1", None);
+        assert_eq!(join(&mut members, start), Ok(WorkerId(100)));
+        assert_eq!(join(&mut members, start), Ok(WorkerId(101)));
+        assert_eq!(join(&mut members, start), Err(Full { limit: 2 }));
+        members.heard(WorkerId(101), later, LIMITS, None, None);
+        assert_eq!(members.present(later, LIMITS.silence).count(), 1);
+        assert_eq!(join(&mut members, later), Ok(WorkerId(102)));
+        members.heard(WorkerId(500), later, LIMITS, None, None);
         members.dismiss(WorkerId(102));
         members.dismiss(WorkerId(101));
-        assert_eq!(members.join(start + SILENCE, SILENCE, 2), Ok(WorkerId(501)));
+        assert_eq!(join(&mut members, later), Ok(WorkerId(501)));
         assert!(!members.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_workers_is_summed_between_their_reports_and_a_lie_does_not_count() {
+        let mut members = Members::new(0);
+        let start = Instant::now();
+        let mut hear = |worker, second, lived, waited| {
+            let [lived, waited] = [lived, waited].map(Duration::from_secs);
+            let spent = TimeSpent { lived, waited };
+            let report = WorkerReport { version: None, stage: WorkerStage::Sampling, spent, groups: 0 };
+            let now = start + Duration::from_secs(second);
+            members.heard(WorkerId(worker), now, LIMITS, None, Some(report));
+            (members.spent.lived.as_secs(), members.spent.waited.as_secs())
+        };
+        // A worker from before the coordinator was started brings its past, which is not ours.
+        assert_eq!(hear(1, 0, 1000, 900), (0, 0));
+        assert_eq!(hear(1, 10, 1010, 903), (10, 3));
+        assert_eq!(hear(2, 10, 0, 0), (10, 3));
+        assert_eq!(hear(2, 20, 10, 10), (20, 13));
+        assert_eq!(hear(2, 30, 1_000_000, 1_000_000), (30, 23));
+        // Started again.
+        assert_eq!(hear(1, 30, 0, 0), (30, 23));
     }
 }

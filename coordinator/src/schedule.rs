@@ -165,6 +165,30 @@ impl Schedule {
         self.in_flight.values().map(Vec::len).sum()
     }
 
+    /// Every open holding.
+    pub fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.in_flight.values().flatten().map(|holder| &holder.claim)
+    }
+
+    /// Groups that may be leased now and are not.
+    pub fn num_admissible(&self) -> u64 {
+        let sizes = self.pending.iter().map(|lease| {
+            let groups = self.groups_of(*lease);
+            groups.end - groups.start
+        });
+        sizes.sum()
+    }
+
+    /// Questions for work that wait for an answer.
+    pub fn num_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Steps of the whole run.
+    pub fn total_batches(&self) -> u64 {
+        self.config.total_batches
+    }
+
     /// What became of all leases so far.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -1,43 +1,66 @@
 //! The gRPC face of the coordinator.
 
 use crate::{
-    actor::{CoordinatorHandle, Stopped},
-    reception::Strangers,
+    actor::{CoordinatorHandle, Report, Stopped},
     roll::Roll,
     schedule::ScheduleError,
 };
 use riser_core::{
+    activity::{LearnerActivity, WorkerReport, readable},
     ids::{Incarnation, WorkerId},
     learner_report::LearnerReport,
+    lease::Claim,
 };
 use riser_proto::{
     WireError,
     access::Caller,
     join::{JoinReply, LearnerPlace, Welcome},
     lease::{LeaseOutcome, LeaseReply},
-    v1::{self, coordinator_server::Coordinator},
+    v1::{self, coordinator_server::Coordinator, watch_server::Watch},
 };
 use std::{sync::Arc, time::Duration};
 use tonic::{Request, Response, Status};
 
 /// Longest that a question for work is kept open; a worker that wants to wait longer asks again.
-const MAX_WAIT: Duration = Duration::from_secs(20);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(20);
+
+/// Answers whoever watches.
+#[derive(Debug)]
+pub(crate) struct WatchService {
+    handle: CoordinatorHandle,
+}
+
+impl WatchService {
+    pub(crate) fn new(handle: CoordinatorHandle) -> Self {
+        Self { handle }
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for WatchService {
+    async fn status(&self, _request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        Ok(Response::new(self.handle.status().await.map_err(stopped)?.into()))
+    }
+}
 
 /// Translates between messages and the actor.
 #[derive(Debug)]
 pub struct CoordinatorService {
     handle: CoordinatorHandle,
-    roll: Option<Arc<Roll>>,
+    roll: Arc<Roll>,
 }
 
 impl CoordinatorService {
-    /// A face for the actor behind `handle`, which also receives `strangers` if there can be any.
-    pub fn new(handle: CoordinatorHandle, strangers: Option<Strangers>) -> Self {
-        Self { handle, roll: strangers.map(|strangers| Arc::new(Roll::new(strangers))) }
+    /// A face for the actor behind `handle`, which also keeps the `roll`.
+    pub(crate) fn new(handle: CoordinatorHandle, roll: Arc<Roll>) -> Self {
+        Self { handle, roll }
     }
 
-    pub(crate) fn roll(&self) -> Option<Arc<Roll>> {
-        self.roll.clone()
+    /// Notes that a worker is there and what it says about itself.
+    fn heard(&self, worker: WorkerId, caller: Caller, report: Option<v1::WorkerReport>) -> Result<(), WireError> {
+        let report = report.map(WorkerReport::try_from).transpose()?;
+        self.roll.heard(worker, caller.address, report);
+        Ok(())
     }
 
     /// The learner, once it is another one than `known`, or after `wait` whatever is known then.
@@ -85,42 +108,37 @@ fn held(result: Result<(), ScheduleError>) -> Result<bool, Status> {
 #[tonic::async_trait]
 impl Coordinator for CoordinatorService {
     async fn lease(&self, request: Request<v1::LeaseRequest>) -> Result<Response<v1::LeaseReply>, Status> {
-        let v1::LeaseRequest { worker, wait_millis } = request.into_inner();
+        let caller = Caller::of(&request);
+        let v1::LeaseRequest { worker, wait_millis, report } = request.into_inner();
         let worker = WorkerId(worker);
-        if let Some(roll) = &self.roll {
-            roll.heard(worker);
-        }
+        self.heard(worker, caller, report)?;
         let reply = self.handle.ask(worker, limited(wait_millis)).await.map_err(stopped)?.map_err(refused)?;
-        if let (LeaseReply::Done, Some(roll)) = (&reply, &self.roll) {
-            roll.dismiss(worker);
+        if reply == LeaseReply::Done {
+            self.roll.dismiss(worker);
         }
         Ok(Response::new(reply.into()))
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
-        let from = Caller::of(&request).address.map(|address| address.to_string());
+        let from = Caller::of(&request).address;
         let v1::JoinRequest { name, wait_millis } = request.into_inner();
-        let roll = self.roll.as_ref().ok_or_else(|| Status::unimplemented("the workers of this run are its own"))?;
+        let run = self.roll.description().cloned();
+        let run = run.ok_or_else(|| Status::unimplemented("the workers of this run are its own"))?;
         if self.handle.over().is_cancelled() {
             return Ok(Response::new(JoinReply::Done.into()));
         }
         let Some(learner) = self.learner(Incarnation(0), limited(wait_millis)).await else {
             return Ok(Response::new(JoinReply::Wait.into()));
         };
-        let worker = roll.join().map_err(|full| Status::resource_exhausted(full.to_string()))?;
-        // A name is for people; a long one or one with control characters is cut rather than believed.
-        let name: String = name.chars().filter(|letter| !letter.is_control()).take(64).collect();
-        tracing::info!(worker = worker.0, name, from, "worker joined");
-        let run = roll.description().clone();
+        let worker = self.roll.join(&name, from).map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        tracing::info!(worker = worker.0, name = readable(&name), ?from, "worker joined");
         Ok(Response::new(JoinReply::Welcome(Box::new(Welcome { worker, run, learner })).into()))
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {
         let worker = WorkerId(request.into_inner().worker);
-        if let Some(roll) = &self.roll {
-            roll.dismiss(worker);
-            tracing::info!(worker = worker.0, "worker left");
-        }
+        self.roll.dismiss(worker);
+        tracing::info!(worker = worker.0, "worker left");
         Ok(Response::new(v1::LeaveReply {}))
     }
 
@@ -131,19 +149,21 @@ impl Coordinator for CoordinatorService {
     }
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewReply>, Status> {
-        if let (Some(roll), Some(worker)) = (&self.roll, Caller::of(&request).worker) {
-            roll.heard(worker);
-        }
-        let claim = request.into_inner().claim.ok_or(WireError::Missing { field: "claim" })?;
-        let result = self.handle.renew(claim.into()).await.map_err(stopped)?;
+        let caller = Caller::of(&request);
+        let v1::RenewRequest { claim, report } = request.into_inner();
+        let claim = Claim::from(claim.ok_or(WireError::Missing { field: "claim" })?);
+        self.heard(caller.worker.unwrap_or(claim.worker), caller, report)?;
+        let result = self.handle.renew(claim).await.map_err(stopped)?;
         Ok(Response::new(v1::RenewReply { held: held(result)? }))
     }
 
     async fn complete(&self, request: Request<v1::CompleteRequest>) -> Result<Response<v1::CompleteReply>, Status> {
-        let v1::CompleteRequest { claim, outcome } = request.into_inner();
-        let claim = claim.ok_or(WireError::Missing { field: "claim" })?;
+        let caller = Caller::of(&request);
+        let v1::CompleteRequest { claim, outcome, report } = request.into_inner();
+        let claim = Claim::from(claim.ok_or(WireError::Missing { field: "claim" })?);
         let outcome = LeaseOutcome::from_wire(outcome)?;
-        let result = self.handle.end(claim.into(), outcome).await.map_err(stopped)?;
+        self.heard(caller.worker.unwrap_or(claim.worker), caller, report)?;
+        let result = self.handle.end(claim, outcome).await.map_err(stopped)?;
         Ok(Response::new(v1::CompleteReply { held: held(result)? }))
     }
 
@@ -153,7 +173,9 @@ impl Coordinator for CoordinatorService {
             address if address.is_empty() => None,
             address => Some(LearnerPlace::try_from(v1::LearnerPlace { address, incarnation: request.learner })?),
         };
-        self.handle.report(LearnerReport::from(request), place).await.map_err(stopped)?.map_err(refused)?;
+        let activity = request.activity.take().map(LearnerActivity::try_from).transpose()?;
+        let report = Report { position: LearnerReport::from(request), place, activity };
+        self.handle.report(report).await.map_err(stopped)?.map_err(refused)?;
         Ok(Response::new(v1::AdvanceReply {}))
     }
 }

@@ -6,11 +6,13 @@
 //!
 //! Start reading at [`prefix_tree`] (the one data structure everything walks), then [`group`] and [`objective`].
 
+pub mod activity;
 pub mod atomic_file;
 pub mod baselines;
 pub mod batch_order;
 pub mod bounded;
 pub mod catalog;
+pub mod cluster_status;
 pub mod config;
 pub mod data_folder;
 pub mod dataset;

@@ -9,7 +9,10 @@
 //! A group for which there is no room holds up the stream it came on, and nothing else. There is always room while the
 //! step loop waits for a batch (see [`batch_book`](crate::batch_book)).
 
-use crate::batch_book::{Admission, BatchBook};
+use crate::{
+    batch_book::{Admission, BatchBook},
+    meter,
+};
 use riser_core::{
     group::RolloutGroup,
     group_set::GroupSet,
@@ -195,6 +198,7 @@ impl Batcher {
             Err(error) if error.is_wrong() => ArrivalFate::Rejected(error.to_string()),
             Err(error) => ArrivalFate::Untimely(error.to_string()),
         };
+        meter::arrived(&fate, bytes);
         let record = ArrivalRecord { learner: self.learner, group: id, version, origin, bytes, fate };
         // Nobody has to keep a log.
         let _ = self.log.send(RunEvent::Arrival(record)).await;

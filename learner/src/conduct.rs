@@ -1,5 +1,6 @@
 //! Workers that send what no honest worker would: named in the log, and refused when they do not stop.
 
+use crate::activity::Activity;
 use riser_core::ids::WorkerId;
 use riser_proto::access::Caller;
 use std::{
@@ -17,6 +18,7 @@ const MAX_OFFENDERS: usize = 4096;
 pub struct Conduct {
     max_offences: u32,
     offences: Mutex<BTreeMap<Offender, u32>>,
+    activity: Activity,
 }
 
 /// Whom an offence is counted against: a worker by its number, or whoever gives none by where it is.
@@ -32,16 +34,10 @@ impl From<Caller> for Offender {
     }
 }
 
-impl Default for Conduct {
-    fn default() -> Self {
-        Self::new(u32::MAX)
-    }
-}
-
 impl Conduct {
-    /// A book that refuses whoever has offended `max_offences` times.
-    pub fn new(max_offences: u32) -> Self {
-        Self { max_offences, offences: Mutex::default() }
+    /// A book that refuses whoever has offended `max_offences` times; offences are told as troubles of `activity`.
+    pub fn new(max_offences: u32, activity: Activity) -> Self {
+        Self { max_offences, offences: Mutex::default(), activity }
     }
 
     /// Lets a caller in, unless it has been refused.
@@ -70,10 +66,12 @@ impl Conduct {
         };
         drop(offences);
         tracing::warn!(%caller, reason, count, "wrong group");
+        self.activity.trouble(&caller.to_string(), reason);
         if count < self.max_offences {
             return Ok(());
         }
         tracing::error!(%caller, count, "worker refused from now on");
+        self.activity.trouble(&caller.to_string(), "refused from now on");
         Err(refused(caller, count))
     }
 
@@ -81,6 +79,7 @@ impl Conduct {
     pub fn broke_off(&self, caller: Caller, status: &Status) {
         if matches!(status.code(), tonic::Code::Internal | tonic::Code::InvalidArgument | tonic::Code::OutOfRange) {
             tracing::warn!(%caller, %status, "message that is none, stream ended");
+            self.activity.trouble(&caller.to_string(), &format!("message that is none: {}", status.message()));
         }
     }
 
@@ -104,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_refused_after_so_many_wrong_groups_and_its_neighbour_is_not() {
-        let conduct = Conduct::new(2);
+        let conduct = Conduct::new(2, Activity::default());
         assert!(conduct.offended(worker(1), "entry 0 has log-probability NaN").is_ok());
         assert!(conduct.check(worker(1)).is_ok());
         let status = conduct.offended(worker(1), "again").unwrap_err();
@@ -113,11 +112,14 @@ mod tests {
         let moved = Caller { address: Some(([10, 0, 0, 2], 9).into()), ..worker(1) };
         assert!(conduct.check(moved).is_err());
         assert!(conduct.check(worker(2)).is_ok());
+        let told: Vec<_> = conduct.activity.report().troubles.into_iter().map(|told| (told.who, told.what)).collect();
+        let by = |what: &str| ("worker 1 at 10.0.0.1:1".to_owned(), what.to_owned());
+        assert_eq!(told, [by("entry 0 has log-probability NaN"), by("again"), by("refused from now on")]);
     }
 
     #[test]
     fn the_book_of_offenders_is_bounded() {
-        let conduct = Conduct::new(2);
+        let conduct = Conduct::new(2, Activity::default());
         for number in 0..MAX_OFFENDERS as u64 {
             assert!(conduct.offended(worker(number), "wrong").is_ok());
         }

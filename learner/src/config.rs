@@ -1,6 +1,6 @@
 //! What the learner needs to know about the run.
 
-use crate::{batcher::IngestBudget, distribution::DistributionSettings, presence::Presence};
+use crate::{activity::Activity, batcher::IngestBudget, distribution::DistributionSettings, presence::Presence};
 use riser_core::{
     digest::Digest,
     group::GroupLimits,
@@ -69,6 +69,8 @@ pub struct LearnerConfig {
     pub report_every: Duration,
     /// How it appears to the rest of the cluster.
     pub presence: Presence,
+    /// What it is at; keep a clone to read it.
+    pub activity: Activity,
     /// The run's event log; waited for when it is full, `None` keeps no log.
     pub log: Option<mpsc::Sender<RunEvent>>,
 }
@@ -132,6 +134,7 @@ impl LearnerConfig {
             patience: Patience::default(),
             report_every: Duration::from_secs(5),
             presence: Presence::default(),
+            activity: Activity::default(),
             log: None,
         }
     }

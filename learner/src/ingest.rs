@@ -4,6 +4,7 @@ use crate::{
     LearnerConfig,
     batch_book::Admission,
     batcher::{Admitted, Arrival, BatcherHandle, Stopped},
+    meter,
     publisher::{self, Shelf},
 };
 use riser_core::{
@@ -115,6 +116,7 @@ impl Ingest {
                 ack.set_admission(self.verdict(&rejection));
                 ack.reason = rejection.to_string();
                 let fate = ArrivalFate::Rejected(ack.reason.clone());
+                meter::arrived(&fate, bytes);
                 let (learner, group, version) = (self.learner, GroupId(group), PolicyVersion(version));
                 let record = ArrivalRecord { learner, group, version, origin, bytes, fate };
                 // Nobody has to keep a log.

@@ -6,6 +6,7 @@
 //!
 //! The crate refuses to know tensors; a [`Trainer`] does. Start reading at [`trainer`] and [`batch_book`].
 
+pub mod activity;
 pub mod batch_book;
 pub mod batcher;
 pub mod checkpoint;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod distribution;
 pub mod event;
 pub mod ingest;
+mod meter;
 mod notifier;
 pub mod presence;
 pub mod publisher;

@@ -2,14 +2,14 @@
 //!
 //! | | |
 //! |---|---|
-//! | takes | the publisher's shelf, of which it only needs the newest version; the batcher's position |
+//! | takes | the publisher's shelf, of which it only needs the newest version; the batcher's position; what the learner is at |
 //! | waits for | a new version, a batch taken out, or `report_every` of silence |
 //! | gives | `Advance` calls, each with the position of that moment, so that a lost one is made up for by the next |
 //!
 //! The repetition is for a coordinator that was started again: it knows nothing until it is told, not even where the learner
 //! is.
 
-use crate::{batcher::BatcherHandle, publisher::Shelf};
+use crate::{activity::Activity, batcher::BatcherHandle, meter, publisher::Shelf};
 use riser_core::{
     group_set::GroupSet,
     ids::{Incarnation, PolicyVersion},
@@ -18,6 +18,7 @@ use riser_core::{
 };
 use riser_proto::{
     call::Patience,
+    egress::EgressLedger,
     health::Health,
     transport::{self, Channel},
     v1,
@@ -36,6 +37,8 @@ pub(crate) struct Notifier {
     pub(crate) patience: Patience,
     pub(crate) report_every: Duration,
     pub(crate) health: Health,
+    pub(crate) activity: Activity,
+    pub(crate) egress: EgressLedger,
 }
 
 impl Notifier {
@@ -49,6 +52,7 @@ impl Notifier {
                 Ok(()) = taken.changed() => true,
                 () = tokio::time::sleep(self.report_every) => true,
             };
+            meter::egress(&self.egress.read());
             if !news {
                 return Ok(());
             }
@@ -73,7 +77,8 @@ impl Notifier {
                 let (taken, received) = (position.taken, position.received);
                 let report = LearnerReport { learner: self.learner, version, taken, received };
                 let address = self.address.clone().unwrap_or_default();
-                client.advance(v1::AdvanceRequest { address, ..report.into() }).await
+                let activity = Some(self.activity.report().into());
+                client.advance(v1::AdvanceRequest { address, activity, ..report.into() }).await
             }
         };
         self.patience.retry(call).await.map(drop)

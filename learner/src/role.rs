@@ -7,6 +7,7 @@ use crate::{
     conduct::Conduct,
     distribution::Distribution,
     ingest::Ingest,
+    meter,
     notifier::Notifier,
     publisher::Publisher,
     service::LearnerService,
@@ -71,6 +72,7 @@ where
     let (stop, coordinator) = (CancellationToken::new(), coordinator.into());
     let log = config.log.clone().unwrap_or_else(|| mpsc::channel(1).0);
     let config = config.with_consumed();
+    meter::begin(config.start_version);
     let book = BatchBook::new(config.pacing, config.total_batches, config.start_version, config.consumed.clone());
     let (batcher, batches) = Batcher::new(book, config.budget, config.incarnation, log.clone());
     let (publisher, shelf) = Publisher::new(config.pacing);
@@ -78,7 +80,8 @@ where
     let ingest = Ingest::new(&config, tree.clone(), shelf.clone(), batches.clone(), log.clone());
     let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
     let presence = config.presence.clone();
-    let service = LearnerService::new(ingest, feeds, config.budget, Conduct::new(presence.max_rejections));
+    let conduct = Conduct::new(presence.max_rejections, config.activity.clone());
+    let service = LearnerService::new(ingest, feeds, config.budget, conduct);
     let (health, probes) = health::health::<LearnerServer<LearnerService>>().await;
     // A coordinator in another process has to hear of the end of the run, however long it is away.
     let must_be_heard = presence.address.is_some();
@@ -95,6 +98,8 @@ where
         patience,
         report_every,
         health,
+        activity: config.activity.clone(),
+        egress: config.egress.clone(),
     };
     let notify = Box::pin(notifier.run());
     let mut serve = presence.access.server().map_err(LearnerError::Server)?;

@@ -13,9 +13,11 @@
 
 use crate::{
     LearnerConfig,
+    activity::Activity,
     checkpoint::{CheckpointError, Folder, Manifest},
     config::CheckpointConfig,
     event::Event,
+    meter,
     uploads::Uploads,
 };
 use riser_core::{
@@ -30,6 +32,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc},
     task::spawn_blocking,
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -91,11 +94,12 @@ impl Saver {
     ) -> Self {
         let slot = Arc::new(Slot::default());
         let folder = Folder::on(config.files.clone(), checkpoints.folder);
-        let uploads = Uploads::new(config.durable.clone(), events.clone());
+        let uploads = Uploads::new(config.durable.clone(), events.clone(), config.activity.clone());
         let resumed = config.start_digest.filter(|_| config.durable.is_some()).map(|_| config.start_version);
         let (keep, folder) = (checkpoints.keep, Some(folder));
         let (log, learner) = (config.log.clone(), config.incarnation);
-        let mut actor = Actor { slot: slot.clone(), folder, keep, uploads, events, log, learner };
+        let activity = config.activity.clone();
+        let mut actor = Actor { slot: slot.clone(), folder, keep, uploads, events, log, learner, activity };
         let task = tokio::spawn(async move {
             let ended = actor.run(resumed).await;
             if ended.is_err() {
@@ -139,6 +143,7 @@ struct Actor {
     events: mpsc::Sender<Event>,
     log: Option<mpsc::Sender<RunEvent>>,
     learner: Incarnation,
+    activity: Activity,
 }
 
 impl Actor {
@@ -185,6 +190,7 @@ impl Actor {
         let Save { manifest, contents } = save;
         let (version, keep, needed) = (manifest.version, self.keep, self.uploads.needed());
         let mut folder = self.folder.take().expect(AT_HOME);
+        let started = Instant::now();
         let work = spawn_blocking(move || {
             let written = folder.write(version.0, manifest, contents);
             // Nothing is removed before the new one is there.
@@ -199,6 +205,7 @@ impl Actor {
         }
         match written {
             Ok(checkpoint) => {
+                meter::saved(version, started.elapsed());
                 let path: PathBuf = checkpoint.path.clone();
                 tracing::info!(version = version.0, folder = %path.display(), "checkpoint written");
                 if let Some(log) = &self.log {
@@ -212,6 +219,7 @@ impl Actor {
             }
             Err(error) => {
                 tracing::warn!(version = version.0, %error, "checkpoint not written");
+                self.activity.trouble("learner", &format!("checkpoint {version} not written: {error}"));
                 self.tell(Event::CheckpointFailed { version, reason: error.to_string() }).await;
                 Err(error.into())
             }

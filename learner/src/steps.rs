@@ -16,11 +16,13 @@ use crate::{
     batcher::BatcherHandle,
     checkpoint::{self, CheckpointError},
     event::{Event, Outcome, StepReport},
+    meter,
     publisher::Publisher,
     saver::{Save, Saver},
     trainer::{Metrics, Trainer, TrainerError},
 };
 use riser_core::{
+    activity::LearnerStage,
     digest::Digest,
     group::RolloutGroup,
     group_set::GroupSet,
@@ -29,7 +31,7 @@ use riser_core::{
     snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
 };
 use riser_store::Skipped;
-use std::any::Any;
+use std::{any::Any, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -174,9 +176,10 @@ impl Steps {
             self.evaluate().await?;
         }
         while self.version.0 < self.config.total_batches {
-            let waited_since = Instant::now();
+            self.config.activity.enter(LearnerStage::WaitingForGroups);
             let Some(Ok(batch)) = stop.run_until_cancelled(self.batches.next()).await else { break };
-            digest = self.step(batch, waited_since).await?;
+            let waited = self.config.activity.enter(LearnerStage::Stepping);
+            digest = self.step(batch, waited).await?;
             if due(self.version, self.config.evaluate_every) {
                 self.evaluate().await?;
             }
@@ -211,7 +214,7 @@ impl Steps {
         }
     }
 
-    async fn step(&mut self, batch: Vec<RolloutGroup>, waited_since: Instant) -> Result<Digest, StepError> {
+    async fn step(&mut self, batch: Vec<RolloutGroup>, waited: Duration) -> Result<Digest, StepError> {
         let (version, started) = (self.version, Instant::now());
         let num_groups = batch.len();
         let groups: Vec<_> = batch.iter().map(|group| (group.id, group.version, group.catalog)).collect();
@@ -235,7 +238,7 @@ impl Steps {
             staleness: staleness.unwrap_or(0),
             num_groups,
             miss_share: num_missed as f64 / num_groups as f64,
-            wait_seconds: (started - waited_since).as_secs_f64(),
+            wait_seconds: waited.as_secs_f64(),
             learn_seconds: started.elapsed().as_secs_f64(),
             metrics,
         };
@@ -245,6 +248,7 @@ impl Steps {
             learn = report.learn_seconds,
             "step taken"
         );
+        meter::step(&report);
         let record = StepRecord {
             learner: self.config.incarnation,
             version: self.version,
@@ -264,7 +268,9 @@ impl Steps {
         if self.evaluated.replace(version) == Some(version) {
             return Ok(());
         }
+        self.config.activity.enter(LearnerStage::Evaluating);
         let metrics: Metrics = self.with_trainer(move |trainer| trainer.evaluate(version)).await?;
+        meter::evaluated(&metrics);
         let seconds = started.elapsed().as_secs_f64();
         let learner = self.config.incarnation;
         self.note(RunEvent::Evaluation { learner, version, metrics: metrics.clone(), seconds }).await;
@@ -278,6 +284,7 @@ impl Steps {
             return Ok(());
         }
         let Some(policy) = self.policy else { return Ok(()) };
+        self.config.activity.enter(LearnerStage::Saving);
         let state = self.with_trainer(|trainer| trainer.state()).await?;
         let shelf = self.publisher.shelf();
         let (pacing, consumed) = (self.config.pacing, self.consumed.clone());

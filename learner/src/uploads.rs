@@ -1,6 +1,7 @@
 //! Copies of finished checkpoints on their way to the durable store: one at a time, the newest next.
 
 use crate::{
+    activity::Activity,
     checkpoint::{CheckpointError, Manifest},
     config::DurableConfig,
     event::Event,
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub(crate) struct Uploads {
     durable: Option<DurableConfig>,
     events: mpsc::Sender<Event>,
+    activity: Activity,
     in_flight: Option<(u64, AbortOnDropHandle<Result<Committed, StoreError>>)>,
     /// Goes next; replaced by a newer one, for a copy is only worth something as the newest.
     next: Option<Checkpoint<Manifest>>,
@@ -28,8 +30,8 @@ pub(crate) struct Ended {
 }
 
 impl Uploads {
-    pub(crate) fn new(durable: Option<DurableConfig>, events: mpsc::Sender<Event>) -> Self {
-        Self { durable, events, in_flight: None, next: None, last: Ok(()) }
+    pub(crate) fn new(durable: Option<DurableConfig>, events: mpsc::Sender<Event>, activity: Activity) -> Self {
+        Self { durable, events, activity, in_flight: None, next: None, last: Ok(()) }
     }
 
     /// Takes a finished checkpoint; begins at once if nothing is on its way.
@@ -87,6 +89,7 @@ impl Uploads {
             Ok(_) => Event::Stored { version },
             Err(error) => {
                 tracing::warn!(version = version.0, %error, "checkpoint not stored");
+                self.activity.trouble("learner", &format!("checkpoint {version} not stored: {error}"));
                 Event::StoreFailed { version, reason: error.to_string() }
             }
         };

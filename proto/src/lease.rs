@@ -124,6 +124,7 @@ impl From<LearnerReport> for v1::AdvanceRequest {
             received_below: report.received.first_gap(),
             received: report.received.behind_gap().collect(),
             address: String::new(),
+            activity: None,
         }
     }
 }

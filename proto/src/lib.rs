@@ -1,7 +1,7 @@
 //! The wire, and nothing else: what the three roles say to each other.
 //!
 //! [`v1`] is generated from `proto/riser/v1/*.proto`. Around it: conversions to core types that believe nothing
-//! ([`group`], [`lease`], [`policy`], [`catalog`], [`join`]), the settings of both ends of a connection ([`transport`]), who
+//! ([`group`], [`lease`], [`policy`], [`catalog`], [`join`], [`status`]), the settings of both ends of a connection ([`transport`]), who
 //! may come in ([`access`]) and what is shown at the door ([`channel`]), how a call is bounded and repeated ([`call`]), and
 //! how policies are sent to subscribers, which learner and workers do alike ([`policy_feed`]). The crate refuses to know what
 //! a role does with a message.
@@ -20,6 +20,7 @@ pub mod join;
 pub mod lease;
 pub mod policy;
 pub mod policy_feed;
+pub mod status;
 pub mod transport;
 
 pub use error::WireError;

@@ -17,6 +17,8 @@ use crate::v1::{
     learner_server::{Learner, LearnerServer},
     policy_relay_client::PolicyRelayClient,
     policy_relay_server::{PolicyRelay, PolicyRelayServer},
+    watch_client::WatchClient,
+    watch_server::{Watch, WatchServer},
 };
 use std::time::Duration;
 use tonic::transport::{Endpoint, Server};
@@ -114,4 +116,16 @@ pub fn learner_server<S: Learner>(service: S) -> LearnerServer<S> {
     LearnerServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A client of the coordinator for whoever watches, with our message limits.
+pub fn watch_client(channel: impl Into<Channel>) -> WatchClient<Channel> {
+    WatchClient::new(channel.into())
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// The coordinator's service for whoever watches, with our message limits.
+pub fn watch_server<S: Watch>(service: S) -> WatchServer<S> {
+    WatchServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES)
 }

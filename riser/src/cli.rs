@@ -6,6 +6,7 @@ pub(crate) mod prepare;
 use crate::run_folder;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use riser_core::config::{RunConfig, Sources};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// Trains LLM recommenders with RISER: supervised stage, then reinforcement on groups of sampled items.
@@ -49,13 +50,17 @@ pub(crate) enum Command {
     /// Runs the supervised stage.
     Sft(Stage),
     /// Runs the reinforcement stage on an embedded cluster of this machine.
-    Train(Stage),
+    Train(Train),
     /// Schedules a run whose learner and workers are processes of their own.
     Coordinator(cluster::Coordinator),
     /// Trains from what workers send; tells a coordinator where it is.
     Learner(cluster::Learner),
     /// Samples for a run; needs only the coordinator's address and a credential.
     Worker(cluster::Worker),
+    /// Says how a run on several hosts stands: roles, versions, speed, bottleneck, troubles.
+    Status(cluster::Status),
+    /// Shows the same in a terminal, every second.
+    Top(cluster::Top),
     /// Asks a coordinator or learner how it is; for probes of containers.
     Health(cluster::Health),
     /// Makes the certificates of a cluster.
@@ -141,6 +146,15 @@ pub(crate) struct Stage {
     /// Run folder; created, or resumed if it holds the same run.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) stage: Stage,
+    /// Address and port to show Prometheus metrics at, as in 127.0.0.1:9470.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,8 @@ mod quickstart;
 mod recommend;
 mod report;
 mod sft;
+mod status;
+mod top;
 mod train;
 mod worker;
 
@@ -34,6 +36,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Coordinator(command) => coordinator::run(&command, format),
         Command::Learner(command) => learner::run(&command, format),
         Command::Worker(command) => worker::run(&command, format),
+        Command::Status(command) => status::run(&command, format),
+        Command::Top(command) => top::run(&command),
         Command::Health(command) => health::run(&command, format),
         Command::Certs(command) => certs::run(&command, format),
         Command::Evaluate(command) => evaluate::run(&command, format),

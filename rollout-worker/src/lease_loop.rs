@@ -11,11 +11,13 @@
 
 use crate::{
     WorkerConfig, WorkerError,
+    activity::Activity,
     policy_shelf::{Lookup, look_up},
     sampler::Sampler,
     submission::{self, Receipt},
 };
 use riser_core::{
+    activity::WorkerStage,
     delta::offer::PolicyOffer,
     group::RolloutGroup,
     lease::{Claim, Lease, SampleRequest},
@@ -31,6 +33,7 @@ use riser_proto::{
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 /// Pause before the coordinator is asked again about a lease whose policy no batch seems to need.
 const DOUBT: Duration = Duration::from_millis(500);
@@ -60,6 +63,7 @@ pub(crate) struct LeaseLoop {
     sampler: Option<Box<dyn Sampler>>,
     loaded: Option<PolicyIdentity>,
     drain: CancellationToken,
+    activity: Arc<Activity>,
 }
 
 /// What became of a lease in hand.
@@ -80,9 +84,10 @@ impl LeaseLoop {
         shelf: watch::Receiver<PolicyOffer>,
         sampler: Box<dyn Sampler>,
         drain: CancellationToken,
+        activity: Arc<Activity>,
     ) -> Self {
         let coordinator = transport::coordinator_client(coordinator);
-        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None, drain }
+        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None, drain, activity }
     }
 
     /// Works until the coordinator says that the run is over, or until it is to drain.
@@ -105,12 +110,12 @@ impl LeaseLoop {
     }
 
     async fn ask(&mut self) -> Result<LeaseReply, WorkerError> {
-        let wait_millis = millis(self.config.lease_wait);
-        let request = v1::LeaseRequest { worker: self.config.id.0, wait_millis };
-        let client = &self.coordinator;
+        self.activity.enter(WorkerStage::WaitingForLease);
+        let (worker, wait_millis) = (self.config.id.0, millis(self.config.lease_wait));
         let call = || {
-            let mut client = client.clone();
-            async move { client.lease(request).await }
+            let mut client = self.coordinator.clone();
+            let report = Some(self.activity.report().into());
+            async move { client.lease(v1::LeaseRequest { worker, wait_millis, report }).await }
         };
         let reply = self.config.patience.retry(call).await.map_err(WorkerError::Coordinator)?;
         LeaseReply::try_from(reply).map_err(|source| WorkerError::Wire { peer: "coordinator", source })
@@ -119,15 +124,15 @@ impl LeaseLoop {
     async fn work(&mut self, lease: Lease, summary: &mut Summary) -> Result<(), WorkerError> {
         let worker = self.config.id.0;
         tracing::debug!(worker, lease = lease.id.0, epoch = lease.epoch.0, version = lease.version.0, "lease taken");
-        let (coordinator, patience) = (self.coordinator.clone(), self.config.patience);
         let lost = CancellationToken::new();
-        let keep_alive = renewals(coordinator, patience, self.claim(&lease), lease.timeout, lost.clone());
+        let keep_alive = renewals(self.holding(&lease), lease.timeout, lost.clone());
         let delivered = tokio::select! {
             delivered = self.deliver(&lease, &lost) => delivered,
             never = keep_alive => match never {},
         };
         match delivered {
             Ok(Delivery::Received(Receipt::Complete)) => {
+                self.activity.delivered(lease.requests.len() as u64);
                 self.end(&lease, LeaseOutcome::Done).await?;
                 summary.leases += 1;
                 summary.groups += lease.requests.len() as u64;
@@ -154,19 +159,30 @@ impl LeaseLoop {
 
     /// Samples and submits.
     async fn deliver(&mut self, lease: &Lease, lost: &CancellationToken) -> Result<Delivery, WorkerError> {
+        self.activity.enter(WorkerStage::WaitingForPolicy);
         let policy = match self.policy(lease, lost).await {
             Ok(policy) => policy,
             Err(without) => return Ok(without),
         };
+        self.activity.enter(WorkerStage::Sampling);
         let groups = self.sample(policy, lease.requests.clone()).await?;
+        self.activity.enter(WorkerStage::Sending);
         let origin = Origin { worker: self.config.id, lease: lease.id, epoch: lease.epoch };
-        let (coordinator, patience, claim) = (self.coordinator.clone(), self.config.patience, self.claim(lease));
-        let is_held = move || is_held(coordinator.clone(), patience, claim);
+        let holding = self.holding(lease);
+        let is_held = move || {
+            let holding = holding.clone();
+            async move { holding.is_held().await }
+        };
         submission::submit(&self.config, self.learner.clone(), groups, origin, is_held).await.map(Delivery::Received)
     }
 
     fn claim(&self, lease: &Lease) -> Claim {
         Claim { lease: lease.id, epoch: lease.epoch, worker: self.config.id, version: lease.version }
+    }
+
+    fn holding(&self, lease: &Lease) -> Holding {
+        let (client, patience) = (self.coordinator.clone(), self.config.patience);
+        Holding { client, patience, claim: self.claim(lease), activity: self.activity.clone() }
     }
 
     /// Waits for the leased version; the error says what becomes of the lease without it.
@@ -180,7 +196,7 @@ impl LeaseLoop {
                 Lookup::NotYet => false,
             };
             // Either the lease is from before the learner was started again, or the shelf is.
-            if is_gone && !is_held(self.coordinator.clone(), self.config.patience, self.claim(lease)).await {
+            if is_gone && !self.holding(lease).is_held().await {
                 return Err(Delivery::Overtaken);
             }
             tokio::select! {
@@ -223,11 +239,11 @@ impl LeaseLoop {
 
     async fn end(&mut self, lease: &Lease, outcome: LeaseOutcome) -> Result<(), WorkerError> {
         let outcome = v1::LeaseOutcome::from(outcome).into();
-        let request = v1::CompleteRequest { claim: Some(self.claim(lease).into()), outcome };
-        let client = &self.coordinator;
+        let claim = Some(self.claim(lease).into());
         let call = || {
-            let mut client = client.clone();
-            async move { client.complete(request).await }
+            let mut client = self.coordinator.clone();
+            let report = Some(self.activity.report().into());
+            async move { client.complete(v1::CompleteRequest { claim, outcome, report }).await }
         };
         let reply = self.config.patience.retry(call).await.map_err(WorkerError::Coordinator)?;
         if !reply.held {
@@ -264,32 +280,40 @@ fn sample(
     Ok(groups)
 }
 
-/// Whether the coordinator still wants a lease from its holder, as far as it can be asked.
-async fn is_held(mut client: CoordinatorClient<Channel>, patience: Patience, claim: Claim) -> bool {
-    let renewed = patience.once(client.renew(v1::RenewRequest { claim: Some(claim.into()) })).await;
-    !matches!(renewed, Ok(v1::RenewReply { held: false }))
+/// A lease in hand, as the coordinator hears of it.
+#[derive(Clone)]
+struct Holding {
+    client: CoordinatorClient<Channel>,
+    patience: Patience,
+    claim: Claim,
+    activity: Arc<Activity>,
+}
+
+impl Holding {
+    async fn renew(&self) -> Result<v1::RenewReply, Status> {
+        let (claim, report) = (Some(self.claim.into()), Some(self.activity.report().into()));
+        let mut client = self.client.clone();
+        self.patience.once(client.renew(v1::RenewRequest { claim, report })).await
+    }
+
+    /// Whether the coordinator still wants the lease from its holder, as far as it can be asked.
+    async fn is_held(&self) -> bool {
+        !matches!(self.renew().await, Ok(v1::RenewReply { held: false }))
+    }
 }
 
 /// Renews a lease three times per timeout until dropped. A renewal that fails is tried again at the next beat; a lease that
 /// is lost is told to whoever waits for its policy, and not mourned once sampling has begun.
-async fn renewals(
-    client: CoordinatorClient<Channel>,
-    patience: Patience,
-    claim: Claim,
-    timeout: Duration,
-    lost: CancellationToken,
-) -> std::convert::Infallible {
-    let request = v1::RenewRequest { claim: Some(claim.into()) };
+async fn renewals(holding: Holding, timeout: Duration, lost: CancellationToken) -> std::convert::Infallible {
     loop {
         tokio::time::sleep(timeout / 3).await;
-        let mut client = client.clone();
-        match patience.once(client.renew(request)).await {
+        match holding.renew().await {
             Ok(v1::RenewReply { held: true }) => {}
             Ok(v1::RenewReply { held: false }) => {
                 lost.cancel();
                 std::future::pending().await
             }
-            Err(status) => tracing::info!(lease = claim.lease.0, %status, "renewal failed"),
+            Err(status) => tracing::info!(lease = holding.claim.lease.0, %status, "renewal failed"),
         }
     }
 }

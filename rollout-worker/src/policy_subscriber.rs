@@ -10,7 +10,7 @@
 //! parent does wrong, the learner is asked next, and the parent again if that stream breaks too. A delta that does not fit
 //! the policy in hand is refused, and everything is asked for whole.
 
-use crate::{WorkerConfig, WorkerError, policy_shelf};
+use crate::{WorkerConfig, WorkerError, meter, policy_shelf};
 use backon::BackoffBuilder;
 use riser_core::{delta::offer::PolicyOffer, snapshot::PolicySnapshot};
 use riser_proto::{
@@ -74,6 +74,7 @@ impl PolicySubscriber {
             };
             self.heard = false;
             let Err(Broken { error, by_delta }) = self.follow(&source).await;
+            meter::reconnected();
             self.wants_anchor |= by_delta;
             asks_parent = !asks_parent;
             if self.heard {
@@ -124,12 +125,13 @@ impl PolicySubscriber {
 
     /// Verifies what arrived and puts it on the shelf.
     async fn open(&mut self, arrival: Arrival, source: &Source) -> Result<(), Broken> {
-        let (held, by_delta) = (self.held(), arrival.is_delta());
+        let (held, by_delta, bytes) = (self.held(), arrival.is_delta(), arrival.num_bytes());
         let opened = tokio::task::spawn_blocking(move || arrival.open(held.as_deref())).await;
         let opened = opened.map_err(|error| Broken { error: WorkerError::panicked(error), by_delta: false })?;
         let received = opened.map_err(|wire| source.wrong(wire, by_delta))?;
         let (version, oldest) = (received.snapshot.version().0, received.oldest.0);
         tracing::debug!(worker = self.config.id.0, version, oldest, by_delta, "policy received");
+        meter::received(received.snapshot.version(), by_delta, bytes);
         self.shelf.send_modify(|shelf| policy_shelf::add(shelf, received));
         self.wants_anchor = false;
         Ok(())

@@ -2,6 +2,7 @@
 
 use crate::{
     WorkerConfig, WorkerError,
+    activity::Activity,
     catalog::{self, Fetched, Sources},
     lease_loop::{LeaseLoop, Summary},
     policy_subscriber::PolicySubscriber,
@@ -87,7 +88,8 @@ async fn work(
     let sampler = made.await.map_err(WorkerError::panicked)?.map_err(WorkerError::Factory)?;
     let subscriber = PolicySubscriber::new(config, learner.clone(), parent, shelf.clone());
     let shelf = shelf.subscribe();
-    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler, drain);
+    let activity = Arc::new(Activity::begin(shelf.clone()));
+    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler, drain, activity);
     tokio::select! {
         ended = lease_loop.run(summary) => ended,
         failed = subscriber.run() => match failed {

@@ -1,6 +1,6 @@
 //! Bringing the groups of one lease to the learner.
 
-use crate::{WorkerConfig, WorkerError};
+use crate::{WorkerConfig, WorkerError, meter};
 use backon::BackoffBuilder;
 use riser_core::{group::RolloutGroup, ids::GroupId, run_event::Origin};
 use riser_proto::{
@@ -54,6 +54,7 @@ pub(crate) async fn submit<F: Future<Output = bool>>(
         }
         let Some(pause) = pauses.next() else { return Err(error) };
         tracing::info!(worker = config.id.0, %error, ?pause, "submission interrupted");
+        meter::reconnected();
         tokio::time::sleep(pause).await;
     }
     Ok(receipt)

@@ -62,6 +62,9 @@ pub struct CoordinatorAddress {
     /// Host and port that the learner reaches it at; `listen` if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<HostPort>,
+    /// Address and port that Prometheus metrics are shown at, to everybody who can reach it; nowhere if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `[cluster.learner]`.
@@ -73,6 +76,9 @@ pub struct LearnerAddress {
     /// Host and port that workers reach it at, as the coordinator tells them; where it listens if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<HostPort>,
+    /// Address and port that Prometheus metrics are shown at, to everybody who can reach it; nowhere if not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Default for ClusterSection {
@@ -95,20 +101,20 @@ impl Default for ClusterSection {
 
 impl Default for CoordinatorAddress {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7470)), advertise: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7470)), advertise: None, metrics: None }
     }
 }
 
 impl Default for LearnerAddress {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7471)), advertise: None }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7471)), advertise: None, metrics: None }
     }
 }
 
 impl ClusterSection {
     /// Where others reach the coordinator.
     pub fn coordinator_address(&self) -> HostPort {
-        let CoordinatorAddress { listen, advertise } = &self.coordinator;
+        let CoordinatorAddress { listen, advertise, .. } = &self.coordinator;
         advertise.clone().unwrap_or_else(|| HostPort::from(*listen))
     }
 

@@ -137,6 +137,11 @@ impl Arrival {
         Ok(())
     }
 
+    /// Bytes that were announced, and have come.
+    pub fn num_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// Whether it is the way from another policy rather than a whole one.
     pub fn is_delta(&self) -> bool {
         matches!(self.content, Content::Delta { .. })

@@ -3,6 +3,7 @@
 use super::Settings;
 use crate::processes::credentials::CertificateFiles;
 use clap::Args;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -44,6 +45,23 @@ pub(crate) struct Learner {
     The environment variable RISER_TOKEN does as well as --token-file. SIGTERM or Ctrl-C finishes the lease in hand and \
     ends with status 0; the second one ends at once, which costs the run nothing but the lease's time.")]
 pub(crate) struct Worker {
+    #[command(flatten)]
+    pub(crate) contact: Contact,
+    /// Seconds for which a coordinator or learner that is away is tried again.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) patience: u64,
+    /// Address and port to show Prometheus metrics at, as in 127.0.0.1:9472.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+    #[command(flatten)]
+    pub(crate) store: Store,
+}
+
+/// Where a run's coordinator is, and what is shown there.
+#[derive(Debug, Args)]
+pub(crate) struct Contact {
     /// Where the coordinator is: http://HOST:PORT, or https://HOST:PORT with certificates.
     #[arg(long, value_name = "URL")]
     pub(crate) coordinator: String,
@@ -55,13 +73,23 @@ pub(crate) struct Worker {
     /// Talks to other machines without certificates and without a token.
     #[arg(long)]
     pub(crate) plaintext: bool,
-    /// Seconds for which a coordinator or learner that is away is tried again.
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
-    pub(crate) patience: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    riser status --coordinator http://127.0.0.1:7470\n  \
+    riser status --coordinator https://coordinator.example:7470 \\\n      \
+    --ca certs/ca.pem --cert certs/worker.pem --key certs/worker.key --format json")]
+pub(crate) struct Status {
     #[command(flatten)]
-    pub(crate) cache: Cache,
+    pub(crate) contact: Contact,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  riser top --coordinator http://127.0.0.1:7470\n\nq, Escape or Ctrl-C ends it.")]
+pub(crate) struct Top {
     #[command(flatten)]
-    pub(crate) store: Store,
+    pub(crate) contact: Contact,
 }
 
 /// Where a worker may find the catalog besides with the coordinator.

@@ -2,11 +2,12 @@
 
 use crate::cli::{Format, cluster::Coordinator};
 use crate::run_folder::{COORDINATOR, RunFolder};
-use crate::{interrupt, output, processes, start};
+use crate::{interrupt, metrics_endpoint, output, processes, start};
 
 /// Runs the coordinator to the end of the run and prints what became of the leases.
 pub(crate) fn run(arguments: &Coordinator, format: Format) -> anyhow::Result<()> {
     let config = arguments.settings.resolve()?;
+    metrics_endpoint::open(config.cluster.coordinator.metrics, "cluster.coordinator.metrics")?;
     let (data, reference) = start::reinforcement(&config)?;
     let folder = arguments.out.join(COORDINATOR);
     let run = RunFolder::open(&folder, COORDINATOR, &config, data.digest(), Some(reference.digest()?))?;

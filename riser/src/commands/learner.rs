@@ -3,7 +3,7 @@
 use crate::cli::{Format, cluster::Learner};
 use crate::processes::learner::Seat;
 use crate::run_folder::RunFolder;
-use crate::{event_log, interrupt, model_folder, reinforcement, report, start};
+use crate::{event_log, interrupt, metrics_endpoint, model_folder, reinforcement, report, start};
 use riser::joining;
 use riser::run_database::{Role, RunFacts};
 use std::cell::Cell;
@@ -11,6 +11,7 @@ use std::cell::Cell;
 /// Runs or resumes the learner and prints where its model lies.
 pub(crate) fn run(arguments: &Learner, format: Format) -> anyhow::Result<()> {
     let config = arguments.settings.resolve()?;
+    metrics_endpoint::open(config.cluster.learner.metrics, "cluster.learner.metrics")?;
     let (data, reference) = start::reinforcement(&config)?;
     let start = reference.digest()?;
     // The same folder as of `riser train`: one can go on where the other stopped.

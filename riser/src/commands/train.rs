@@ -1,14 +1,21 @@
 //! `riser train`: the reinforcement stage.
 
-use crate::cli::{Format, Stage};
+use crate::cli::{Format, Stage, Train};
 use crate::run_folder::RunFolder;
-use crate::{interrupt, model_folder, reinforcement, report, start};
+use crate::{interrupt, metrics_endpoint, model_folder, reinforcement, report, start};
+use riser::joining;
 
 /// Runs or resumes the stage and prints where its model lies.
-pub(crate) fn run(arguments: &Stage, format: Format) -> anyhow::Result<()> {
-    let config = arguments.settings.resolve()?;
+pub(crate) fn run(arguments: &Train, format: Format) -> anyhow::Result<()> {
+    let Train { stage: Stage { settings, out }, metrics } = arguments;
+    let config = settings.resolve()?;
+    metrics_endpoint::open(*metrics, "--metrics")?;
     let (data, reference) = start::reinforcement(&config)?;
-    let run = RunFolder::open(&arguments.out, "train", &config, data.digest(), Some(reference.digest()?))?;
+    let start = reference.digest()?;
+    let run = RunFolder::open(out, "train", &config, data.digest(), Some(start))?;
+    for role in ["coordinator", "learner", "worker"] {
+        metrics_endpoint::introduce(role, joining::run_digest(&config, data.digest(), start));
+    }
     let ended = reinforcement::run(&config, &data, &reference, &run, &interrupt::token()?)?;
     let page = report::write(run.path())?;
     let digest = ended.as_ref().map(|finished| finished.digest);

@@ -2,11 +2,10 @@
 
 use crate::cli::Format;
 use crate::cli::cluster::{Store, Worker};
-use crate::processes::cache;
 use crate::processes::catalog_store::StoredChunks;
-use crate::processes::credentials::{self, Credentials};
 use crate::processes::worker::{self, Door};
-use crate::{interrupt, object_store, output};
+use crate::processes::{cache, credentials};
+use crate::{interrupt, metrics_endpoint, object_store, output};
 use riser_core::config::StoreConfig;
 use riser_rollout_worker::catalog::{Mirror, Sources};
 use std::sync::Arc;
@@ -17,14 +16,11 @@ const STORE_PATIENCE: u64 = 10;
 
 /// Works until the run is over or a signal asks for the end, and prints what was done.
 pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
-    let Worker { coordinator, token_file, certificates, plaintext, patience, cache, store } = arguments;
-    let files = certificates.files();
-    let door = Door {
-        coordinator: credentials::address_of(coordinator, files.is_some())?,
-        credentials: Credentials::new(files, token_file.as_deref(), *plaintext)?,
-        patience: Duration::from_secs(*patience),
-        catalog: Sources { cache: cache::open(cache)?, mirror: mirror(store)? },
-    };
+    let Worker { contact, patience, metrics, cache, store } = arguments;
+    metrics_endpoint::open(*metrics, "--metrics")?;
+    let (coordinator, credentials) = credentials::of_contact(contact)?;
+    let catalog = Sources { cache: cache::open(cache)?, mirror: mirror(store)? };
+    let door = Door { coordinator, credentials, patience: Duration::from_secs(*patience), catalog };
     let drain = interrupt::token_saying("the lease in hand is finished")?;
     let summary = worker::run(&door, &drain)?;
     match format {

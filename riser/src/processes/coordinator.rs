@@ -4,7 +4,7 @@ use super::catalog_store::StoredChunks;
 use super::credentials::Credentials;
 use super::listen;
 use crate::run_folder::RunFolder;
-use crate::{event_log, object_store, output, reinforcement};
+use crate::{event_log, metrics_endpoint, object_store, output, reinforcement};
 use anyhow::Context;
 use riser::joining;
 use riser_coordinator::Counts;
@@ -33,6 +33,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<Counts> {
     let cluster = &config.cluster;
     let digest = joining::run_digest(config, data.digest(), start.digest()?);
+    metrics_endpoint::introduce("coordinator", digest);
     let credentials = Credentials::of_role(cluster, "coordinator")?;
     let mut schedule = reinforcement::schedule(config)?;
     let prompts = Box::new(reinforcement::prompts(config, data)?);

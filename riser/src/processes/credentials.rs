@@ -1,5 +1,6 @@
 //! What a process shows to others and asks of them.
 
+use crate::cli::cluster::Contact;
 use crate::failure::{Hint, Usage};
 use anyhow::Context;
 use riser_core::config::{ClusterSection, HostPort, Security};
@@ -114,6 +115,14 @@ impl Credentials {
         };
         Ok(endpoint.with_context(|| format!("cannot make a connection to {address}"))?.connect_lazy())
     }
+}
+
+/// Where to call and what is shown there, from the command line.
+pub(crate) fn of_contact(contact: &Contact) -> anyhow::Result<(HostPort, Credentials)> {
+    let Contact { coordinator, token_file, certificates, plaintext } = contact;
+    let files = certificates.files();
+    let address = address_of(coordinator, files.is_some())?;
+    Ok((address, Credentials::new(files, token_file.as_deref(), *plaintext)?))
 }
 
 /// The address in a URL whose scheme fits the credentials that were given.

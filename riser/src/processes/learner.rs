@@ -2,7 +2,7 @@
 
 use super::credentials::Credentials;
 use super::listen;
-use crate::{output, recovery};
+use crate::{metrics_endpoint, output, recovery};
 use riser::cluster::{ClusterConfig, ClusterError, Parts};
 use riser::run_database::RunFacts;
 use riser_core::config::ClusterSection;
@@ -32,6 +32,7 @@ pub(crate) struct Seat {
 impl Seat {
     /// The seat of a learner of `run`.
     pub(crate) fn take(cluster: &ClusterSection, run: Digest) -> anyhow::Result<Self> {
+        metrics_endpoint::introduce("learner", run);
         let credentials = Credentials::of_role(cluster, "learner")?;
         Ok(Self { cluster: cluster.clone(), run, credentials })
     }

@@ -1,7 +1,7 @@
 //! The worker as a process of its own: it joins, follows the learner wherever it goes, and leaves.
 
 use super::credentials::Credentials;
-use crate::output;
+use crate::{metrics_endpoint, output};
 use anyhow::{Context, anyhow};
 use riser::joining;
 use riser_core::config::HostPort;
@@ -70,6 +70,7 @@ async fn join(door: &Door) -> anyhow::Result<Option<Welcome>> {
 
 async fn work(door: &Door, welcome: Welcome, drain: &CancellationToken) -> anyhow::Result<Summary> {
     let Welcome { worker, run, learner } = welcome;
+    metrics_endpoint::introduce("worker", run.run);
     let samplers = Arc::new(joining::samplers(&run)?);
     let pass = door.credentials.pass().with_run(run.run).with_worker(worker);
     let coordinator = Channel::from(door.credentials.connect(&door.coordinator)?).with_pass(pass.clone());
