@@ -1,7 +1,7 @@
 //! Who is let in, and what newcomers are told.
 
 use riser_proto::{access::Access, join::RunDescription};
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// How callers are received. The default lets everybody in and knows nobody: right inside one process, where every worker
 /// has its number and the run's settings already.
@@ -22,6 +22,8 @@ pub struct Strangers {
     pub first_worker: u64,
     /// Most workers at one time.
     pub max_workers: usize,
+    /// Workers that take their policies from one place.
+    pub fan_out: NonZeroU32,
     /// Silence after which a worker counts as gone; longer than a question for work is kept open.
     pub silence: Duration,
     /// How long after the start workers of an earlier coordinator may take to speak again; zero if there was none. A run

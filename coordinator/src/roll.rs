@@ -7,13 +7,16 @@ use crate::reception::Strangers;
 use riser_core::{
     activity::{TimeSpent, Trouble, Troubles, WorkerReport, readable},
     cluster_status::WorkerStatus,
+    config::HostPort,
     digest::Digest,
     ids::{PolicyVersion, WorkerId},
+    relay_roster::RelayRoster,
 };
 use riser_proto::{join::RunDescription, status::lag};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU32,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -45,6 +48,15 @@ pub(crate) struct Limits {
     pub(crate) silence: Duration,
 }
 
+/// A worker that was taken up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// Its number.
+    pub(crate) worker: WorkerId,
+    /// Where the worker is that it takes policies from; `None` for the learner.
+    pub(crate) parent: Option<HostPort>,
+}
+
 /// No more room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{limit} workers take part already")]
@@ -58,7 +70,9 @@ impl Roll {
         let limits = strangers
             .as_ref()
             .map_or(limits, |strangers| Limits { workers: strangers.max_workers, silence: strangers.silence });
-        let members = Mutex::new(Members::new(strangers.as_ref().map_or(0, |strangers| strangers.first_worker)));
+        let (first, fan_out) =
+            strangers.as_ref().map_or((0, NonZeroU32::MIN), |strangers| (strangers.first_worker, strangers.fan_out));
+        let members = Mutex::new(Members::new(first, fan_out));
         Self { strangers, limits, start: Instant::now(), members, changed: Notify::new() }
     }
 
@@ -72,9 +86,9 @@ impl Roll {
         self.description().map(|description| description.run)
     }
 
-    /// Takes up a worker under a name for people and gives it its number.
-    pub(crate) fn join(&self, name: &str, from: Option<SocketAddr>) -> Result<WorkerId, Full> {
-        let joined = self.members().join(Instant::now(), self.limits, name, from);
+    /// Takes up a worker under a name for people and gives it its number and its place; at `relay` it hands policies on.
+    pub(crate) fn join(&self, name: &str, from: Option<SocketAddr>, relay: Option<HostPort>) -> Result<Joined, Full> {
+        let joined = self.members().join(Instant::now(), self.limits, name, from, relay);
         if let Err(full) = &joined {
             let at = from.map(|address| format!(" at {address}")).unwrap_or_default();
             self.note(&format!("newcomer {name}{at}"), &format!("refused: {full}"));
@@ -167,6 +181,8 @@ impl Roll {
 struct Members {
     next: u64,
     known: BTreeMap<WorkerId, Member>,
+    /// Of those that joined here; whoever joined an earlier coordinator has its place already.
+    places: RelayRoster<HostPort>,
     spent: TimeSpent,
     troubles: Troubles,
 }
@@ -182,13 +198,23 @@ struct Member {
 }
 
 impl Members {
-    fn new(first: u64) -> Self {
-        let (known, spent, troubles) = (BTreeMap::new(), TimeSpent::default(), Troubles::default());
-        Self { next: first, known, spent, troubles }
+    fn new(first: u64, fan_out: NonZeroU32) -> Self {
+        let (known, places) = (BTreeMap::new(), RelayRoster::new(fan_out));
+        let (spent, troubles) = (TimeSpent::default(), Troubles::default());
+        Self { next: first, known, places, spent, troubles }
     }
 
-    fn join(&mut self, now: Instant, limits: Limits, name: &str, from: Option<SocketAddr>) -> Result<WorkerId, Full> {
-        self.known.retain(|_, member| now - member.heard < limits.silence);
+    fn join(
+        &mut self,
+        now: Instant,
+        limits: Limits,
+        name: &str,
+        from: Option<SocketAddr>,
+        relay: Option<HostPort>,
+    ) -> Result<Joined, Full> {
+        let is_silent = |(_, member): &(&WorkerId, &Member)| now - member.heard >= limits.silence;
+        let silent: Vec<WorkerId> = self.known.iter().filter(is_silent).map(|(worker, _)| *worker).collect();
+        silent.into_iter().for_each(|worker| self.dismiss(worker));
         if self.known.len() >= limits.workers {
             return Err(Full { limit: limits.workers });
         }
@@ -197,7 +223,8 @@ impl Members {
         // A long name is cut rather than believed.
         let name = readable(name).chars().take(MAX_NAME_CHARACTERS).collect();
         self.known.insert(worker, Member { heard: now, name, from, report: None });
-        Ok(worker)
+        let parent = self.places.join(worker, relay).map(|(_, place)| place.clone());
+        Ok(Joined { worker, parent })
     }
 
     fn heard(
@@ -228,6 +255,7 @@ impl Members {
 
     fn dismiss(&mut self, worker: WorkerId) {
         self.known.remove(&worker);
+        self.places.leave(worker);
     }
 
     fn present(&self, now: Instant, silence: Duration) -> impl Iterator<Item = (&WorkerId, &Member)> {
@@ -253,10 +281,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn numbers_are_never_given_twice_and_the_silent_make_room() {
-        let mut members = Members::new(100);
+        let mut members = Members::new(100, NonZeroU32::MIN);
         let start = Instant::now();
         let later = start + LIMITS.silence;
-        let join = |members: &mut Members, now| members.join(now, LIMITS, "host/1", None);
+        let join = |members: &mut Members, now| {
+            members.join(now, LIMITS, "host/1", None, None).map(|Joined { worker, .. }| worker)
+        };
         assert_eq!(join(&mut members, start), Ok(WorkerId(100)));
         assert_eq!(join(&mut members, start), Ok(WorkerId(101)));
         assert_eq!(join(&mut members, start), Err(Full { limit: 2 }));
@@ -271,8 +301,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn newcomers_are_sent_to_those_who_hand_policies_on_until_they_leave_or_fall_silent() {
+        let limits = Limits { workers: 9, ..LIMITS };
+        let mut members = Members::new(1, NonZeroU32::MIN);
+        let start = Instant::now();
+        let mut join = |members: &mut Members, now, relay: Option<&str>| {
+            let relay = relay.map(|relay| relay.parse().unwrap());
+            members.join(now, limits, "", None, relay).unwrap().parent.map(String::from)
+        };
+        assert_eq!(join(&mut members, start, Some("first:1")), None);
+        assert_eq!(join(&mut members, start, Some("second:1")), Some("first:1".to_owned()));
+        assert_eq!(join(&mut members, start, None), Some("second:1".to_owned()));
+        members.dismiss(WorkerId(2));
+        assert_eq!(join(&mut members, start, None), Some("first:1".to_owned()));
+        let later = start + limits.silence;
+        assert_eq!(join(&mut members, later, Some("fifth:1")), None, "all others are silent");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_time_of_workers_is_summed_between_their_reports_and_a_lie_does_not_count() {
-        let mut members = Members::new(0);
+        let mut members = Members::new(0, NonZeroU32::MIN);
         let start = Instant::now();
         let mut hear = |worker, second, lived, waited| {
             let [lived, waited] = [lived, waited].map(Duration::from_secs);

@@ -2,7 +2,7 @@
 
 use crate::{
     actor::{CoordinatorHandle, Report, Stopped},
-    roll::Roll,
+    roll::{Joined, Roll},
     schedule::ScheduleError,
 };
 use riser_core::{
@@ -14,7 +14,7 @@ use riser_core::{
 use riser_proto::{
     WireError,
     access::Caller,
-    join::{JoinReply, LearnerPlace, Welcome},
+    join::{self, JoinReply, LearnerPlace, Welcome},
     lease::{LeaseOutcome, LeaseReply},
     v1::{self, coordinator_server::Coordinator, watch_server::Watch},
 };
@@ -121,7 +121,8 @@ impl Coordinator for CoordinatorService {
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
         let from = Caller::of(&request).address;
-        let v1::JoinRequest { name, wait_millis } = request.into_inner();
+        let v1::JoinRequest { name, wait_millis, relay } = request.into_inner();
+        let relay = join::place_of("relay", relay)?;
         let run = self.roll.description().cloned();
         let run = run.ok_or_else(|| Status::unimplemented("the workers of this run are its own"))?;
         if self.handle.over().is_cancelled() {
@@ -130,9 +131,10 @@ impl Coordinator for CoordinatorService {
         let Some(learner) = self.learner(Incarnation(0), limited(wait_millis)).await else {
             return Ok(Response::new(JoinReply::Wait.into()));
         };
-        let worker = self.roll.join(&name, from).map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        let joined = self.roll.join(&name, from, relay).map_err(|full| Status::resource_exhausted(full.to_string()))?;
+        let Joined { worker, parent } = joined;
         tracing::info!(worker = worker.0, name = readable(&name), ?from, "worker joined");
-        Ok(Response::new(JoinReply::Welcome(Box::new(Welcome { worker, run, learner })).into()))
+        Ok(Response::new(JoinReply::Welcome(Box::new(Welcome { worker, run, learner, parent })).into()))
     }
 
     async fn leave(&self, request: Request<v1::LeaveRequest>) -> Result<Response<v1::LeaveReply>, Status> {

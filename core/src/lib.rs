@@ -32,7 +32,7 @@ pub mod prefix_tree;
 pub mod prepare;
 pub mod prompt_order;
 pub mod random;
-pub mod relay_tree;
+pub mod relay_roster;
 pub mod report;
 pub mod run_event;
 pub mod selection;

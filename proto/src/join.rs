@@ -2,6 +2,7 @@
 
 use crate::{WireError, error::digest, v1};
 use riser_core::{
+    config::HostPort,
     digest::Digest,
     ids::{Incarnation, WorkerId},
     logprob_space::LogprobSpace,
@@ -63,6 +64,8 @@ pub struct Welcome {
     pub run: RunDescription,
     /// Where the learner was a moment ago.
     pub learner: LearnerPlace,
+    /// Where the worker is that policies are taken from; `None` for the learner.
+    pub parent: Option<HostPort>,
 }
 
 /// The answer to a worker that wants to join.
@@ -74,6 +77,18 @@ pub enum JoinReply {
     Wait,
     /// The run is over.
     Done,
+}
+
+/// Reads the place of a worker that hands policies on; an empty text is none.
+///
+/// # Errors
+/// [`WireError::Range`] if it is neither empty nor HOST:PORT.
+pub fn place_of(field: &'static str, text: String) -> Result<Option<HostPort>, WireError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| WireError::Range { field, value: format!("{text:?}"), rule: "HOST:PORT" };
+    text.parse().map(Some).map_err(wrong)
 }
 
 impl From<LearnerPlace> for v1::LearnerPlace {
@@ -196,8 +211,10 @@ impl From<JoinReply> for v1::JoinReply {
         use v1::join_reply::Outcome;
         let outcome = match reply {
             JoinReply::Welcome(welcome) => {
-                let Welcome { worker, run, learner } = *welcome;
-                Outcome::Welcome(v1::Welcome { worker: worker.0, run: Some(run.into()), learner: Some(learner.into()) })
+                let Welcome { worker, run, learner, parent } = *welcome;
+                let parent = parent.map(String::from).unwrap_or_default();
+                let (run, learner) = (Some(run.into()), Some(learner.into()));
+                Outcome::Welcome(v1::Welcome { worker: worker.0, run, learner, parent })
             }
             JoinReply::Wait => Outcome::Wait(v1::Wait {}),
             JoinReply::Done => Outcome::Done(v1::Done {}),
@@ -216,6 +233,7 @@ impl TryFrom<v1::JoinReply> for JoinReply {
                 worker: WorkerId(welcome.worker),
                 run: welcome.run.ok_or(WireError::Missing { field: "run" })?.try_into()?,
                 learner: welcome.learner.ok_or(WireError::Missing { field: "learner" })?.try_into()?,
+                parent: place_of("parent", welcome.parent)?,
             }))),
             Outcome::Wait(v1::Wait {}) => Ok(Self::Wait),
             Outcome::Done(v1::Done {}) => Ok(Self::Done),
@@ -243,7 +261,8 @@ mod tests {
     fn welcome(sampling: SamplingRules) -> JoinReply {
         let learner = LearnerPlace { address: "learner.example:7471".to_owned(), incarnation: Incarnation(2) };
         let run = RunDescription { run: Digest::of(b"run"), model_config: "{}".to_owned(), sampling };
-        JoinReply::Welcome(Box::new(Welcome { worker: WorkerId(3), run, learner }))
+        let parent = Some("worker.example:7472".parse().unwrap());
+        JoinReply::Welcome(Box::new(Welcome { worker: WorkerId(3), run, learner, parent }))
     }
 
     proptest! {
@@ -279,6 +298,23 @@ mod tests {
             lie(&mut sent);
             assert_eq!(SamplingRules::try_from(sent).unwrap_err().to_string(), message);
         }
+    }
+
+    #[test]
+    fn a_parent_that_is_nowhere_is_refused_and_none_is_the_learner() {
+        let parent = |text: &str| {
+            let JoinReply::Welcome(welcome) = welcome(rules()) else { unreachable!() };
+            let mut sent = v1::JoinReply::from(JoinReply::Welcome(welcome));
+            let Some(v1::join_reply::Outcome::Welcome(inner)) = &mut sent.outcome else { unreachable!() };
+            text.clone_into(&mut inner.parent);
+            JoinReply::try_from(sent).map(|reply| match reply {
+                JoinReply::Welcome(welcome) => welcome.parent.map(String::from),
+                _ => unreachable!(),
+            })
+        };
+        assert_eq!(parent("").unwrap(), None);
+        assert_eq!(parent("worker:1").unwrap(), Some("worker:1".to_owned()));
+        assert_eq!(parent("worker").unwrap_err().to_string(), "`parent` is \"worker\", expected HOST:PORT");
     }
 
     #[test]

@@ -300,6 +300,41 @@ fn a_worker_that_is_told_the_store_takes_the_catalog_from_there() {
 }
 
 #[test]
+fn workers_hand_policies_on_over_certificates_and_one_that_is_killed_is_done_without() {
+    certs("relay-certs");
+    let settings = ["cluster.security=mtls", "cluster.certificates=relay-certs", "cluster.fan_out=1"];
+    let own = ["--ca", "relay-certs/ca.pem", "--cert", "relay-certs/worker.pem", "--key", "relay-certs/worker.key"];
+    let relay = [&own[..], &["--relay", "127.0.0.1:0"]].concat();
+    let cluster = Cluster::start("relayed", &settings, &own);
+    let mut learner = cluster.learner();
+    // One after the other, so that it is known who is below whom.
+    let mut first = cluster.worker_with(&relay);
+    first.line("worker 1 of run");
+    let mut second = cluster.worker_with(&relay);
+    second.line("policies come from the worker at 127.0.0.1:");
+    let mut third = cluster.worker();
+    third.line("policies come from the worker at 127.0.0.1:");
+    learner.line("     6  ");
+    first.signal("KILL");
+    assert_eq!(first.end().0, None);
+    cluster.ends_as_embedded(learner, [second, third]);
+}
+
+#[test]
+fn a_relay_that_strangers_could_reach_is_refused_with_a_remedy() {
+    let exposed = ["worker", "--coordinator", "http://127.0.0.1:1", "--relay", "0.0.0.0:0", "--no-cache"];
+    let (status, _, lines) = Process::start(&exposed).end();
+    assert_eq!(status, Some(2), "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.contains("`--relay 0.0.0.0:0` can be reached from other machines")),
+        "{lines:#?}"
+    );
+    let (status, _, lines) = Process::start(&[&exposed[..], &["--plaintext"]].concat()).end();
+    assert_eq!(status, Some(2), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("does not say where other workers reach it")), "{lines:#?}");
+}
+
+#[test]
 fn a_learner_that_is_killed_and_started_again_elsewhere_changes_nothing() {
     let cluster = Cluster::start("killed", &[], &[]);
     let mut learner = cluster.learner();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! learner --> worker 0 --> worker 2, worker 3
-//!         \-> worker 1 --> worker 4, worker 5        with a fan-out of 2, see riser_core::relay_tree
+//!         \-> worker 1 --> worker 4, worker 5        with a fan-out of 2, see riser_core::relay_roster
 //! ```
 //!
 //! What is on the worker's shelf is handed on as it came: deltas are not encoded again. A relay makes no heartbeats of its
@@ -10,6 +10,7 @@
 
 use riser_core::delta::offer::PolicyOffer;
 use riser_proto::{
+    access::Access,
     egress::EgressLedger,
     policy_feed::{FeedSettings, PolicyFeeds, PolicyStream},
     transport,
@@ -40,7 +41,8 @@ impl Default for RelaySettings {
     }
 }
 
-/// Serves what `shelf` holds on the connections of `incoming` until `stop`; bytes are counted in `egress`.
+/// Serves what `shelf` holds to whoever `access` lets in, on the connections of `incoming` until `stop`; bytes are counted in
+/// `egress`.
 ///
 /// # Errors
 /// Whatever the gRPC server reports.
@@ -48,6 +50,7 @@ pub async fn serve<I, IO, IE>(
     shelf: watch::Receiver<PolicyOffer>,
     incoming: I,
     settings: RelaySettings,
+    access: Access,
     egress: EgressLedger,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error>
@@ -59,8 +62,9 @@ where
     let RelaySettings { max_subscribers, subscriber_timeout } = settings;
     let feed = FeedSettings { heartbeat: None, subscriber_timeout, max_subscribers };
     let service = RelayService { feeds: PolicyFeeds::new(shelf, feed, egress, stop.clone()) };
-    transport::server()
-        .add_service(transport::relay_server(service))
+    access
+        .server()?
+        .add_service(access.guard(transport::relay_server(service)))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }

@@ -6,6 +6,7 @@ use super::{ConfigError, Conflict};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct ClusterSection {
     pub max_rejections: u32,
     /// Most workers at one time.
     pub max_workers: usize,
+    /// Workers that take their policies from the learner, and from each worker that hands them on, as long as there are such.
+    pub fan_out: NonZeroU32,
 }
 
 /// `[cluster.coordinator]`.
@@ -95,6 +98,7 @@ impl Default for ClusterSection {
             heartbeat: 5,
             max_rejections: 8,
             max_workers: 1024,
+            fan_out: NonZeroU32::new(8).expect("not zero"),
         }
     }
 }

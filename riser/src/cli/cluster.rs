@@ -3,6 +3,7 @@
 use super::Settings;
 use crate::processes::credentials::CertificateFiles;
 use clap::Args;
+use riser_core::config::HostPort;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -41,7 +42,9 @@ pub(crate) struct Learner {
     riser worker --coordinator http://coordinator.example:7470 --token-file token\n  \
     riser worker --coordinator https://coordinator.example:7470 \\\n      \
     --ca certs/ca.pem --cert certs/worker.pem --key certs/worker.key\n  \
-    riser worker --coordinator http://127.0.0.1:7470 --cache /var/cache/riser --cache-size 1024\n\n\
+    riser worker --coordinator http://127.0.0.1:7470 --cache /var/cache/riser --cache-size 1024\n  \
+    riser worker --coordinator http://coordinator.example:7470 --token-file token \\\n      \
+    --relay 0.0.0.0:7472 --relay-advertise host-7.example:7472\n\n\
     The environment variable RISER_TOKEN does as well as --token-file. SIGTERM or Ctrl-C finishes the lease in hand and \
     ends with status 0; the second one ends at once, which costs the run nothing but the lease's time.")]
 pub(crate) struct Worker {
@@ -50,6 +53,12 @@ pub(crate) struct Worker {
     /// Seconds for which a coordinator or learner that is away is tried again.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub(crate) patience: u64,
+    /// Hands policies on to other workers at this address and port, so that the learner need not send to all of them.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) relay: Option<SocketAddr>,
+    /// Host and port that other workers reach `--relay` at, if that is not its address.
+    #[arg(long, value_name = "HOST:PORT", requires = "relay")]
+    pub(crate) relay_advertise: Option<HostPort>,
     /// Address and port to show Prometheus metrics at, as in 127.0.0.1:9472.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,

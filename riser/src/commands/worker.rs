@@ -3,6 +3,7 @@
 use crate::cli::Format;
 use crate::cli::cluster::{Store, Worker};
 use crate::processes::catalog_store::StoredChunks;
+use crate::processes::relay::RelayFace;
 use crate::processes::worker::{self, Door};
 use crate::processes::{cache, credentials};
 use crate::{interrupt, metrics_endpoint, object_store, output};
@@ -16,11 +17,12 @@ const STORE_PATIENCE: u64 = 10;
 
 /// Works until the run is over or a signal asks for the end, and prints what was done.
 pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
-    let Worker { contact, patience, metrics, cache, store } = arguments;
+    let Worker { contact, patience, relay, relay_advertise, metrics, cache, store } = arguments;
     metrics_endpoint::open(*metrics, "--metrics")?;
     let (coordinator, credentials) = credentials::of_contact(contact)?;
     let catalog = Sources { cache: cache::open(cache)?, mirror: mirror(store)? };
-    let door = Door { coordinator, credentials, patience: Duration::from_secs(*patience), catalog };
+    let relay = relay.map(|listen| RelayFace::new(listen, relay_advertise.clone(), &credentials)).transpose()?;
+    let door = Door { coordinator, credentials, patience: Duration::from_secs(*patience), relay, catalog };
     let drain = interrupt::token_saying("the lease in hand is finished")?;
     let summary = worker::run(&door, &drain)?;
     match format {

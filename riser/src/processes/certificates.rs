@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 /// How long certificates are good for.
 const YEARS: i32 = 10;
 
-/// The roles, and whether others connect to them.
+/// The roles, and whether others connect to them by the name of their host.
 const ROLES: [(&str, bool); 3] = [("coordinator", true), ("learner", true), ("worker", false)];
+
+/// The name that workers which hand policies on are known by, wherever they are: they come and go, and so do their hosts.
+pub(crate) const RELAY_NAME: &str = "riser-worker";
 
 /// Writes `ca.pem`, `ca.key` and a pair for each role into `folder`; returns the files in that order.
 ///
@@ -39,13 +42,10 @@ pub(crate) fn write(folder: &Path, hosts: &[String]) -> anyhow::Result<Vec<PathB
     let mut texts = vec![authority.pem(), authority.key().serialize_pem()];
     for (role, is_server) in ROLES {
         let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-        let names = if is_server { [&local[..], hosts].concat() } else { vec![] };
+        let names = if is_server { [&local[..], hosts].concat() } else { vec![RELAY_NAME.to_owned()] };
         let mut params = params(&format!("riser {role}"), &names)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        if is_server {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-        }
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
         texts.extend([params.signed_by(&key, &authority)?.pem(), key.serialize_pem()]);
     }

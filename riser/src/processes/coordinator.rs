@@ -50,6 +50,7 @@ pub(crate) fn run(
             description,
             first_worker: starts_before * WORKERS_PER_START + 1,
             max_workers: cluster.max_workers,
+            fan_out: cluster.fan_out,
             silence: schedule.lease_timeout.max(2 * LONGEST_QUESTION),
             returning: if starts_before > 0 { returning } else { Duration::ZERO },
         }),

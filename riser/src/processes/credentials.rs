@@ -1,5 +1,6 @@
 //! What a process shows to others and asks of them.
 
+use super::certificates::RELAY_NAME;
 use crate::cli::cluster::Contact;
 use crate::failure::{Hint, Usage};
 use anyhow::Context;
@@ -98,7 +99,21 @@ impl Credentials {
 
     /// A connection to `address`, made when it is first used.
     pub(crate) fn connect(&self, address: &HostPort) -> anyhow::Result<Channel> {
-        if self.tls.is_none() && self.token.is_none() && !self.plaintext && !address.is_loopback() {
+        self.connect_to(address, None)
+    }
+
+    /// A connection to a worker that hands policies on, whose certificate is for a name that all workers share.
+    pub(crate) fn connect_to_relay(&self, address: &HostPort) -> anyhow::Result<Channel> {
+        self.connect_to(address, Some(RELAY_NAME))
+    }
+
+    /// Whether callers can be told from strangers.
+    pub(crate) fn asks_nobody(&self) -> bool {
+        self.tls.is_none() && self.token.is_none() && !self.plaintext
+    }
+
+    fn connect_to(&self, address: &HostPort, name: Option<&str>) -> anyhow::Result<Channel> {
+        if self.asks_nobody() && !address.is_loopback() {
             return Err(Usage(format!("{address} is another machine, and there is neither a certificate nor a token")))
                 .hint(|| {
                     "give certificates or a token, or ask for plaintext by name if the network is trusted".to_owned()
@@ -109,7 +124,7 @@ impl Credentials {
         let endpoint = match (&self.tls, endpoint) {
             (Some((ca, identity)), Ok(endpoint)) => {
                 let tls = ClientTlsConfig::new().ca_certificate(ca.clone()).identity(identity.clone());
-                endpoint.tls_config(tls)
+                endpoint.tls_config(name.into_iter().fold(tls, ClientTlsConfig::domain_name))
             }
             (_, endpoint) => endpoint,
         };

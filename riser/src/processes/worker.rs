@@ -1,6 +1,7 @@
 //! The worker as a process of its own: it joins, follows the learner wherever it goes, and leaves.
 
 use super::credentials::Credentials;
+use super::relay::{self, RelayFace};
 use crate::{metrics_endpoint, output};
 use anyhow::{Context, anyhow};
 use riser::joining;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::transport::server::TcpIncoming;
 
 /// How long one question may stay open.
 const WAIT: Duration = Duration::from_secs(15);
@@ -31,6 +33,8 @@ pub(crate) struct Door {
     pub(crate) credentials: Credentials,
     /// How long a peer that is away is tried again.
     pub(crate) patience: Duration,
+    /// Where policies are handed on, if they are.
+    pub(crate) relay: Option<RelayFace>,
     /// Where the catalog may be found besides there.
     pub(crate) catalog: Sources,
 }
@@ -39,24 +43,26 @@ pub(crate) struct Door {
 pub(crate) fn run(door: &Door, drain: &CancellationToken) -> anyhow::Result<Summary> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let joined = Box::pin(drain.run_until_cancelled(join(door))).await;
+        let (incoming, place) = door.relay.as_ref().map(RelayFace::open).transpose()?.unzip();
+        let joined = Box::pin(drain.run_until_cancelled(join(door, place))).await;
         match joined.transpose()?.flatten() {
-            Some(welcome) => Box::pin(work(door, welcome, drain)).await,
+            Some(welcome) => Box::pin(work(door, incoming, welcome, drain)).await,
             None => Ok(Summary::default()),
         }
     })
 }
 
-/// Asks until there is a learner to work for; `None` if the run is over.
-async fn join(door: &Door) -> anyhow::Result<Option<Welcome>> {
+/// Asks until there is a learner to work for; `None` if the run is over. Policies are handed on at `relay`.
+async fn join(door: &Door, relay: Option<HostPort>) -> anyhow::Result<Option<Welcome>> {
     let channel = Channel::from(door.credentials.connect(&door.coordinator)?).with_pass(door.credentials.pass());
     let client = transport::coordinator_client(channel);
     let patience = Patience::lasting(door.patience);
     output::note(format!("joining at {}", door.coordinator));
+    let relay = relay.map(String::from).unwrap_or_default();
     loop {
         let call = || {
             let mut client = client.clone();
-            let request = v1::JoinRequest { name: name(), wait_millis: millis(WAIT) };
+            let request = v1::JoinRequest { name: name(), wait_millis: millis(WAIT), relay: relay.clone() };
             async move { client.join(request).await }
         };
         let reply = patience.retry(call).await.map_err(|status| refused(&door.coordinator, &status))?;
@@ -68,8 +74,13 @@ async fn join(door: &Door) -> anyhow::Result<Option<Welcome>> {
     }
 }
 
-async fn work(door: &Door, welcome: Welcome, drain: &CancellationToken) -> anyhow::Result<Summary> {
-    let Welcome { worker, run, learner } = welcome;
+async fn work(
+    door: &Door,
+    relay: Option<TcpIncoming>,
+    welcome: Welcome,
+    drain: &CancellationToken,
+) -> anyhow::Result<Summary> {
+    let Welcome { worker, run, learner, parent } = welcome;
     metrics_endpoint::introduce("worker", run.run);
     let samplers = Arc::new(joining::samplers(&run)?);
     let pass = door.credentials.pass().with_run(run.run).with_worker(worker);
@@ -80,7 +91,13 @@ async fn work(door: &Door, welcome: Welcome, drain: &CancellationToken) -> anyho
     config.lease_wait = WAIT;
     output::note(format!("worker {worker} of run {}, learner at {}", run.run.short(), learner.address));
 
-    let place = WorkerPlace { catalog: door.catalog.clone(), ..WorkerPlace::default() };
+    let mut place = WorkerPlace { catalog: door.catalog.clone(), ..WorkerPlace::default() };
+    if let Some(parent) = &parent {
+        output::note(format!("policies come from the worker at {parent}"));
+        let channel = door.credentials.connect_to_relay(parent)?;
+        place.parent = Some(Channel::from(channel).with_pass(pass.clone()));
+    }
+    let _serving = relay.map(|incoming| relay::serve(incoming, place.shelf.subscribe(), &door.credentials, run.run));
     let ending = Ending { drain: drain.clone(), ..Ending::default() };
     let working =
         riser_rollout_worker::run_at(place, config, coordinator.clone(), channel.with_pass(pass), samplers, ending);

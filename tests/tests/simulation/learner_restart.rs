@@ -22,7 +22,7 @@ use riser_proto::{
     transport, v1,
 };
 use riser_rollout_worker::{Ending, Summary, WorkerConfig, WorkerPlace};
-use std::{path::Path, time::Duration};
+use std::{num::NonZeroU32, path::Path, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,7 @@ fn coordinator(scenario: &Scenario, place: Place<network::Incoming>) -> JoinHand
         description: description(),
         first_worker: 1,
         max_workers: 3,
+        fan_out: NonZeroU32::MIN,
         silence: SILENCE,
         returning: Duration::ZERO,
     };
@@ -99,7 +100,7 @@ fn resumed(config: &LearnerConfig, folder: &Path) -> (LearnerConfig, HashTrainer
 async fn join(coordinator: &Channel) -> WorkerId {
     let mut client = transport::coordinator_client(coordinator.clone());
     loop {
-        let request = v1::JoinRequest { name: "simulated".to_owned(), wait_millis: 1000 };
+        let request = v1::JoinRequest { name: "simulated".to_owned(), wait_millis: 1000, relay: String::new() };
         match JoinReply::try_from(client.join(request).await.unwrap().into_inner()).unwrap() {
             JoinReply::Welcome(welcome) => {
                 assert_eq!(welcome.run, description());

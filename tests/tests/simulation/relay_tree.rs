@@ -7,7 +7,10 @@ use crate::{
 };
 use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::{delta::offer::PolicyOffer, digest::Digest, ids::WorkerId};
-use riser_proto::egress::{Egress, EgressLedger};
+use riser_proto::{
+    access::Access,
+    egress::{Egress, EgressLedger},
+};
 use riser_rollout_worker::{
     Ending, SamplerFactory, Summary, WorkerConfig, WorkerError, WorkerPlace,
     catalog::Sources,
@@ -86,6 +89,7 @@ impl Tree {
             shelf.subscribe(),
             place.incoming,
             RelaySettings::default(),
+            Access::default(),
             egress.clone(),
             self.stop.clone(),
         );

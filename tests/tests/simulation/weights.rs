@@ -10,14 +10,15 @@ use riser_core::{
     delta::{Packing, encode, offer::PolicyOffer},
     digest::Digest,
     group::RolloutGroup,
-    ids::PolicyVersion,
+    ids::{PolicyVersion, WorkerId},
     lease::SampleRequest,
     prefix_tree::PrefixTree,
-    relay_tree,
+    relay_roster::RelayRoster,
     snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype},
 };
 use riser_learner::Trainer;
 use riser_proto::{
+    access::Access,
     egress::EgressLedger,
     policy, transport,
     v1::{self, policy_relay_server::PolicyRelay},
@@ -94,9 +95,10 @@ async fn a_worker_takes_one_policy_whole_and_the_rest_as_deltas() {
 fn plant(scenario: &Scenario, num_workers: u64) -> (Tree, Vec<Member>) {
     let tree = Tree::plant(scenario);
     let mut members: Vec<Member> = vec![];
+    let mut roster = RelayRoster::new(2.try_into().unwrap());
     for id in 0..num_workers {
-        let parent = relay_tree::parent(id, 2.try_into().unwrap());
-        let parent: Option<Connect> = parent.map(|parent| members[parent as usize].connect.clone());
+        let parent = roster.join(WorkerId(id), Some(()));
+        let parent: Option<Connect> = parent.map(|(parent, ())| members[parent.0 as usize].connect.clone());
         members.push(tree.worker(id, parent.as_ref(), samplers()));
     }
     (tree, members)
@@ -136,7 +138,14 @@ async fn a_parent_that_falls_silent_is_given_up_for_the_learner() {
     let silent = watch::Sender::<PolicyOffer>::default();
     let stop = CancellationToken::new();
     let ledger = EgressLedger::default();
-    tokio::spawn(relay::serve(silent.subscribe(), place.incoming, RelaySettings::default(), ledger.clone(), stop));
+    tokio::spawn(relay::serve(
+        silent.subscribe(),
+        place.incoming,
+        RelaySettings::default(),
+        Access::default(),
+        ledger.clone(),
+        stop,
+    ));
     let _worker = tree.worker(0, Some(&place.connect), samplers());
     assert_eq!((&mut tree.learner).await.unwrap(), scenario.oracle());
     assert_eq!((ledger.read().opened, tree.egress().opened), (1, 1));
@@ -201,7 +210,14 @@ async fn a_group_made_with_weights_that_were_never_published_is_refused_with_bot
     offer.add(foreign.clone(), None, PolicyVersion(0));
     let (shelf, place, stop) = (watch::Sender::new(offer), network::place(), CancellationToken::new());
     let settings = RelaySettings::default();
-    tokio::spawn(relay::serve(shelf.subscribe(), place.incoming, settings, EgressLedger::default(), stop));
+    tokio::spawn(relay::serve(
+        shelf.subscribe(),
+        place.incoming,
+        settings,
+        Access::default(),
+        EgressLedger::default(),
+        stop,
+    ));
     let worker = tree.worker(0, Some(&place.connect), samplers());
     let Err(WorkerError::Rejected { group: 0, reason }) = worker.running.await.unwrap() else {
         panic!("the learner takes groups of any policy");
