@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// Trains from what workers send; tells a coordinator where it is.
     Learner(cluster::Learner),
     /// Samples for a run; needs only the coordinator's address and a credential.
-    Worker(cluster::Worker),
+    Worker(Box<cluster::Worker>),
     /// Says how a run on several hosts stands: roles, versions, speed, bottleneck, troubles.
     Status(cluster::Status),
     /// Shows the same in a terminal, every second.

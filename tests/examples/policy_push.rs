@@ -24,6 +24,7 @@ use riser_learner::{
     publisher::Publisher,
 };
 use riser_proto::{
+    access::Access,
     channel::Channel,
     egress::EgressLedger,
     policy::{self, PolicyReceiver},
@@ -164,7 +165,8 @@ async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let settings = RelaySettings { max_subscribers: 64, ..RelaySettings::default() };
-    tokio::spawn(relay::serve(offer, TcpListenerStream::new(listener), settings, EgressLedger::default(), CancellationToken::new()));
+    let (access, egress, stop) = (Access::default(), EgressLedger::default(), CancellationToken::new());
+    tokio::spawn(relay::serve(offer, TcpListenerStream::new(listener), settings, access, egress, stop));
     publisher.publish(first);
     let frozen = transport::relay_client(channel(address)).subscribe_policy(policy::subscription(None, None)).await.unwrap();
 
