@@ -16,10 +16,11 @@ use riser_proto::{
     access::Caller,
     join::{self, JoinReply, LearnerPlace, Welcome},
     lease::{LeaseOutcome, LeaseReply},
+    trace,
     v1::{self, coordinator_server::Coordinator, watch_server::Watch},
 };
 use std::{sync::Arc, time::Duration};
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap};
 
 /// Longest that a question for work is kept open; a worker that wants to wait longer asks again.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -113,10 +114,17 @@ impl Coordinator for CoordinatorService {
         let worker = WorkerId(worker);
         self.heard(worker, caller, report)?;
         let reply = self.handle.ask(worker, limited(wait_millis)).await.map_err(stopped)?.map_err(refused)?;
-        if reply == LeaseReply::Done {
-            self.roll.dismiss(worker);
+        let mut metadata = MetadataMap::new();
+        match &reply {
+            LeaseReply::Work(lease) => {
+                let span =
+                    tracing::info_span!("lease", worker = worker.0, lease = lease.id.0, version = lease.version.0);
+                trace::answer(&mut metadata, &span);
+            }
+            LeaseReply::Done => self.roll.dismiss(worker),
+            LeaseReply::Wait => {}
         }
-        Ok(Response::new(reply.into()))
+        Ok(Response::from_parts(metadata, reply.into(), Extensions::default()))
     }
 
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {

@@ -16,11 +16,12 @@ use crate::{
 use riser_core::{
     group::RolloutGroup,
     group_set::GroupSet,
-    ids::Incarnation,
+    ids::{GroupId, Incarnation},
     pacing::PacingError,
     run_event::{ArrivalFate, ArrivalRecord, Origin, RunEvent},
 };
-use std::collections::VecDeque;
+use riser_proto::trace::TracePoint;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,17 @@ pub struct Arrival {
     pub origin: Origin,
     /// Its size on the wire.
     pub bytes: u64,
+    /// The point of a trace at which it came, if traces are made.
+    pub trace: Option<TracePoint>,
+}
+
+/// A batch to train on.
+#[derive(Debug)]
+pub struct Batch {
+    /// Its groups, ordered by id.
+    pub groups: Vec<RolloutGroup>,
+    /// The points of traces at which they came.
+    pub traces: BTreeSet<TracePoint>,
 }
 
 /// The answer to a group.
@@ -78,7 +90,7 @@ pub struct Position {
 #[derive(Debug)]
 enum Command {
     Admit { arrival: Box<Arrival>, reply: oneshot::Sender<Admitted> },
-    Next { reply: oneshot::Sender<Vec<RolloutGroup>> },
+    Next { reply: oneshot::Sender<Batch> },
     Position { reply: oneshot::Sender<Position> },
 }
 
@@ -107,7 +119,7 @@ impl BatcherHandle {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub async fn next(&self) -> Result<Vec<RolloutGroup>, Stopped> {
+    pub async fn next(&self) -> Result<Batch, Stopped> {
         self.send(|reply| Command::Next { reply }).await
     }
 
@@ -140,7 +152,9 @@ pub struct Batcher {
     log: mpsc::Sender<RunEvent>,
     commands: mpsc::Receiver<Command>,
     taken: watch::Sender<u64>,
-    waiting: Option<oneshot::Sender<Vec<RolloutGroup>>>,
+    waiting: Option<oneshot::Sender<Batch>>,
+    /// Where in traces the groups of the book came; empty unless traces are made.
+    traces: BTreeMap<GroupId, TracePoint>,
     /// Groups without room, in order of arrival; at most one per stream.
     held_up: VecDeque<(Box<Arrival>, oneshot::Sender<Admitted>)>,
 }
@@ -156,7 +170,8 @@ impl Batcher {
         let (sender, commands) = mpsc::channel(MAILBOX);
         let (taken, watched) = watch::channel(book.taken());
         let held_up = VecDeque::new();
-        let batcher = Self { book, budget, learner, log, commands, taken, waiting: None, held_up };
+        let batcher =
+            Self { book, budget, learner, log, commands, taken, waiting: None, traces: BTreeMap::new(), held_up };
         (batcher, BatcherHandle { commands: sender, taken: watched })
     }
 
@@ -189,9 +204,12 @@ impl Batcher {
     }
 
     async fn admit(&mut self, arrival: Arrival, reply: oneshot::Sender<Admitted>) {
-        let Arrival { group, origin, bytes } = arrival;
+        let Arrival { group, origin, bytes, trace } = arrival;
         let (id, version) = (group.id, group.version);
         let result = self.book.admit(group, bytes);
+        if let (Ok(Admission::Accepted), Some(trace)) = (&result, trace) {
+            self.traces.insert(id, trace);
+        }
         let fate = match &result {
             Ok(Admission::Accepted) => ArrivalFate::Admitted,
             Ok(Admission::Duplicate) => ArrivalFate::Duplicate,
@@ -218,8 +236,9 @@ impl Batcher {
         // A batch is only taken out for someone who still listens.
         if let Some(reply) = self.waiting.take_if(|reply| !reply.is_closed()) {
             match self.book.take_batch() {
-                Some(batch) => {
-                    drop(reply.send(batch));
+                Some(groups) => {
+                    let traces = groups.iter().filter_map(|group| self.traces.remove(&group.id)).collect();
+                    drop(reply.send(Batch { groups, traces }));
                     self.taken.send_replace(self.book.taken());
                 }
                 None => self.waiting = Some(reply),

@@ -16,7 +16,7 @@ use riser_core::{
     prefix_tree::PrefixTree,
     run_event::{ArrivalFate, ArrivalRecord, RunEvent},
 };
-use riser_proto::{WireError, group, v1};
+use riser_proto::{WireError, group, trace::TracePoint, v1};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -89,19 +89,19 @@ impl Ingest {
         Self { learner, tree, space, limits, pacing, group_bytes, shelf, batcher, log }
     }
 
-    /// Takes one group from the wire and says what became of it. A learner that has just started answers once it has
+    /// Takes one group from the wire, which came at `trace` if that is known, and says what became of it. A learner that has just started answers once it has
     /// published its first version.
     ///
     /// # Errors
     /// [`Stopped`] if the role is ending; a wrong group is an acknowledgement that says so, not an error.
-    pub async fn take(&self, message: v1::RolloutGroup) -> Result<v1::GroupAck, Stopped> {
+    pub async fn take(&self, message: v1::RolloutGroup, trace: Option<TracePoint>) -> Result<v1::GroupAck, Stopped> {
         let (group, version) = (message.id, message.version);
         let (origin, bytes) = (group::origin(&message), group::encoded_bytes(&message));
         let mut ack = v1::GroupAck { group, ..v1::GroupAck::default() };
         self.shelf.clone().wait_for(|shelf| !shelf.is_empty()).await.map_err(|_| Stopped)?;
         match self.check(message, bytes) {
             Ok(group) => {
-                let Admitted { result, window } = self.batcher.admit(Arrival { group, origin, bytes }).await?;
+                let Admitted { result, window } = self.batcher.admit(Arrival { group, origin, bytes, trace }).await?;
                 ack.window = window;
                 let (admission, reason) = match result {
                     Ok(Admission::Accepted) => (v1::Admission::Accepted, String::new()),

@@ -4,6 +4,7 @@ use crate::{batcher::IngestBudget, conduct::Conduct, ingest::Ingest};
 use riser_proto::{
     access::Caller,
     policy_feed::{PolicyFeeds, PolicyStream},
+    trace,
     v1::{self, learner_server::Learner},
 };
 use std::{pin::Pin, sync::Arc};
@@ -49,13 +50,16 @@ impl Learner for LearnerService {
             .clone()
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("no room for another stream of groups"))?;
+        let span = tracing::info_span!("ingest", %caller);
+        trace::follow(&span, trace::received(request.metadata()));
+        let sent_by = trace::point(&span);
         let acks = request.into_inner().then(move |group| {
             let (ingest, conduct) = (ingest.clone(), conduct.clone());
-            // The place is given back when the stream is dropped, and with it this closure.
-            let _place = &place;
+            // The place is given back and the span ends when the stream is dropped, and with it this closure.
+            let _held = (&place, &span);
             async move {
                 let group = group.inspect_err(|status| conduct.broke_off(caller, status))?;
-                let taken = ingest.take(group).await;
+                let taken = ingest.take(group, sent_by).await;
                 let ack = taken.map_err(|stopped| Status::unavailable(stopped.to_string()))?;
                 if ack.admission() == v1::Admission::Rejected {
                     conduct.offended(caller, &ack.reason)?;

@@ -13,7 +13,7 @@
 
 use crate::{
     LearnerConfig,
-    batcher::BatcherHandle,
+    batcher::{Batch, BatcherHandle},
     checkpoint::{self, CheckpointError},
     event::{Event, Outcome, StepReport},
     meter,
@@ -24,16 +24,17 @@ use crate::{
 use riser_core::{
     activity::LearnerStage,
     digest::Digest,
-    group::RolloutGroup,
     group_set::GroupSet,
     ids::PolicyVersion,
     run_event::{RunEvent, StepRecord},
     snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
 };
+use riser_proto::trace;
 use riser_store::Skipped;
 use std::{any::Any, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 /// Why training ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -214,8 +215,11 @@ impl Steps {
         }
     }
 
-    async fn step(&mut self, batch: Vec<RolloutGroup>, waited: Duration) -> Result<Digest, StepError> {
+    async fn step(&mut self, batch: Batch, waited: Duration) -> Result<Digest, StepError> {
         let (version, started) = (self.version, Instant::now());
+        let Batch { groups: batch, traces } = batch;
+        let span = tracing::info_span!("step", version = version.next().0);
+        traces.into_iter().for_each(|cause| trace::link(&span, cause));
         let num_groups = batch.len();
         let groups: Vec<_> = batch.iter().map(|group| (group.id, group.version, group.catalog)).collect();
         let num_missed = batch.iter().filter(|group| !group.has_hit()).count();
@@ -225,6 +229,7 @@ impl Steps {
                 let metrics = trainer.step(version, &batch)?;
                 Ok((metrics, served(trainer, version.next(), dtype)?))
             })
+            .instrument(span)
             .await?;
         self.version = version.next();
         self.policy = Some(policy);

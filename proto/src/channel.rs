@@ -3,7 +3,7 @@
 //! The address may change while calls are made: a learner that was started again elsewhere is followed by
 //! [`Redirect::to`], and whoever holds a [`Channel`] only sees that its next call succeeds.
 
-use crate::access::Token;
+use crate::{access::Token, trace};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use riser_core::{digest::Digest, ids::WorkerId};
 use std::{
@@ -104,6 +104,7 @@ impl Service<Request<Body>> for Channel {
         for (name, value) in &self.pass.headers {
             request.headers_mut().insert(name, value.clone());
         }
+        trace::call(request.headers_mut());
         let channel = self.current.borrow().clone();
         Box::pin(channel.oneshot(request))
     }

@@ -2,7 +2,7 @@
 //!
 //! [`v1`] is generated from `proto/riser/v1/*.proto`. Around it: conversions to core types that believe nothing
 //! ([`group`], [`lease`], [`policy`], [`catalog`], [`join`], [`status`]), the settings of both ends of a connection ([`transport`]), who
-//! may come in ([`access`]) and what is shown at the door ([`channel`]), how a call is bounded and repeated ([`call`]), and
+//! may come in ([`access`]) and what is shown at the door ([`channel`]), how a call is bounded and repeated ([`call`]), what caused it ([`trace`]), and
 //! how policies are sent to subscribers, which learner and workers do alike ([`policy_feed`]). The crate refuses to know what
 //! a role does with a message.
 //!
@@ -21,6 +21,7 @@ pub mod lease;
 pub mod policy;
 pub mod policy_feed;
 pub mod status;
+pub mod trace;
 pub mod transport;
 
 pub use error::WireError;

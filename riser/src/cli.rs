@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
         riser sft -c games.toml --out runs/games-sft        supervised stage\n  \
         riser train -c games.toml --out runs/games-riser    reinforcement stage\n  \
         riser evaluate runs/games-riser --data data/games   ranking metrics with intervals\n  \
-        riser worker --coordinator https://HOST:7470 ...    the cluster on several hosts: coordinator, learner, worker\n\n\
+        riser worker --coordinator https://HOST:7470 ...    the cluster on several hosts: coordinator, learner, worker\n  \
+        riser top --coordinator https://HOST:7470 ...       how it stands, every second\n\n\
         Exit status: 0 done, 1 the run failed, 2 the command line or the configuration is wrong."
 )]
 pub(crate) struct Arguments {

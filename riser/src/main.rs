@@ -26,10 +26,14 @@ mod run_status;
 mod start;
 mod supervised;
 mod table;
+mod traces;
 
 use clap::Parser;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,22 +46,27 @@ fn main() -> ExitCode {
         std::env::set_var("CANDLE_NUM_THREADS", "1");
     }
     let arguments = cli::Arguments::parse();
-    // A process of a cluster says what happens to it; everything else shows progress instead.
-    let usual = match arguments.command {
-        cli::Command::Coordinator(_) => "warn,riser_coordinator=info",
-        cli::Command::Worker(_) => "warn,riser_rollout_worker=info",
-        _ => "warn",
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env()
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual)),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    match commands::run(arguments) {
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),
     }
+}
+
+fn run(arguments: cli::Arguments) -> anyhow::Result<()> {
+    // A process of a cluster says what happens to it; everything else shows progress instead.
+    let (service, usual) = match arguments.command {
+        cli::Command::Coordinator(_) => ("riser-coordinator", "warn,riser_coordinator=info"),
+        cli::Command::Learner(_) => ("riser-learner", "warn"),
+        cli::Command::Worker(_) => ("riser-worker", "warn,riser_rollout_worker=info"),
+        _ => ("riser", "warn"),
+    };
+    let traces = traces::start(service)?;
+    let said = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
+    let said = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal()).with_filter(said);
+    let sent = traces.as_ref().map(|traces| {
+        let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer());
+        spans.with_filter(Targets::new().with_target("riser", LevelFilter::INFO))
+    });
+    tracing_subscriber::registry().with(said).with(sent).init();
+    commands::run(arguments)
 }

@@ -254,6 +254,7 @@ fn a_coordinator_says_how_its_run_stands_to_whoever_has_the_token() {
         assert!(worker["lag"].as_u64().unwrap() <= 2, "{worker}");
     }
     assert_eq!(watched["learner"]["incarnation"], 1, "{watched}");
+    assert!(watched["learner"]["stage"].is_string(), "{watched}");
     assert!(watched["eta_seconds"].as_f64().unwrap() > 0.0);
     let (code, text, _) = status(&["--token-file", "token"]);
     assert_eq!(code, Some(0));

@@ -27,6 +27,7 @@ use riser_core::{
 use riser_proto::{
     call::Patience,
     lease::{LeaseOutcome, LeaseReply, millis},
+    trace::{self, TracePoint},
     transport::{self, Channel},
     v1::{self, coordinator_client::CoordinatorClient},
 };
@@ -34,6 +35,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tracing::Instrument;
 
 /// Pause before the coordinator is asked again about a lease whose policy no batch seems to need.
 const DOUBT: Duration = Duration::from_millis(500);
@@ -95,7 +97,7 @@ impl LeaseLoop {
         let drain = self.drain.clone();
         while !drain.is_cancelled() {
             // A question that is dropped is one that the coordinator answers no more: it gives the work to someone else.
-            let reply = tokio::select! {
+            let (reply, granted) = tokio::select! {
                 biased;
                 reply = self.ask() => reply?,
                 () = drain.cancelled() => return Ok(()),
@@ -103,22 +105,32 @@ impl LeaseLoop {
             match reply {
                 LeaseReply::Done => return Ok(()),
                 LeaseReply::Wait => {}
-                LeaseReply::Work(lease) => self.work(lease, summary).await?,
+                LeaseReply::Work(lease) => {
+                    let span = tracing::info_span!("work", worker = self.config.id.0, lease = lease.id.0);
+                    trace::follow(&span, granted);
+                    self.work(lease, summary).instrument(span).await?;
+                }
             }
         }
         Ok(())
     }
 
-    async fn ask(&mut self) -> Result<LeaseReply, WorkerError> {
+    /// Asks for work; with it comes the point of a trace that it was granted at.
+    async fn ask(&mut self) -> Result<(LeaseReply, Option<TracePoint>), WorkerError> {
         self.activity.enter(WorkerStage::WaitingForLease);
         let (worker, wait_millis) = (self.config.id.0, millis(self.config.lease_wait));
         let call = || {
             let mut client = self.coordinator.clone();
             let report = Some(self.activity.report().into());
-            async move { client.lease(v1::LeaseRequest { worker, wait_millis, report }).await }
+            async move {
+                let response = client.lease(v1::LeaseRequest { worker, wait_millis, report }).await?;
+                let granted = trace::received(response.metadata());
+                Ok(response.map(|reply| (reply, granted)))
+            }
         };
-        let reply = self.config.patience.retry(call).await.map_err(WorkerError::Coordinator)?;
-        LeaseReply::try_from(reply).map_err(|source| WorkerError::Wire { peer: "coordinator", source })
+        let (reply, granted) = self.config.patience.retry(call).await.map_err(WorkerError::Coordinator)?;
+        let reply = LeaseReply::try_from(reply);
+        Ok((reply.map_err(|source| WorkerError::Wire { peer: "coordinator", source })?, granted))
     }
 
     async fn work(&mut self, lease: Lease, summary: &mut Summary) -> Result<(), WorkerError> {
@@ -165,7 +177,8 @@ impl LeaseLoop {
             Err(without) => return Ok(without),
         };
         self.activity.enter(WorkerStage::Sampling);
-        let groups = self.sample(policy, lease.requests.clone()).await?;
+        let sampling = self.sample(policy, lease.requests.clone());
+        let groups = sampling.instrument(tracing::info_span!("sample")).await?;
         self.activity.enter(WorkerStage::Sending);
         let origin = Origin { worker: self.config.id, lease: lease.id, epoch: lease.epoch };
         let holding = self.holding(lease);
@@ -173,7 +186,8 @@ impl LeaseLoop {
             let holding = holding.clone();
             async move { holding.is_held().await }
         };
-        submission::submit(&self.config, self.learner.clone(), groups, origin, is_held).await.map(Delivery::Received)
+        let sending = submission::submit(&self.config, self.learner.clone(), groups, origin, is_held);
+        sending.instrument(tracing::info_span!("send")).await.map(Delivery::Received)
     }
 
     fn claim(&self, lease: &Lease) -> Claim {

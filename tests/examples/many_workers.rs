@@ -82,7 +82,13 @@ async fn workers(coordinator: SocketAddr, learner: SocketAddr, count: u64) {
     for worker in 0..count {
         let config = WorkerConfig::new(WorkerId(worker));
         let (coordinator, learner) = (channel(coordinator), channel(learner));
-        running.spawn(riser_rollout_worker::run(config, coordinator, learner, Arc::new(sampler), CancellationToken::new()));
+        running.spawn(riser_rollout_worker::run(
+            config,
+            coordinator,
+            learner,
+            Arc::new(sampler),
+            CancellationToken::new(),
+        ));
     }
     let mut leases: Vec<u64> = vec![];
     while let Some(ended) = running.join_next().await {
@@ -114,7 +120,8 @@ async fn serve(count: u64, batches: u64, groups_per_batch: u32) {
         lease_lifetime: Duration::from_secs(600),
         max_waiting: 2 * count as usize,
     };
-    let (coordinator, learner) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let (coordinator, learner) =
+        (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let places = [coordinator.local_addr().unwrap(), learner.local_addr().unwrap()];
     let tree = hash_policy::tree();
     let mut config = LearnerConfig::new(pacing, LogprobSpace::Catalog, batches);
@@ -123,8 +130,8 @@ async fn serve(count: u64, batches: u64, groups_per_batch: u32) {
     let (events, mut observed) = mpsc::channel(8);
     let stop = CancellationToken::new();
 
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let mut child = child.arg("workers").args(places.map(|place| place.to_string())).arg(count.to_string());
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let child = command.arg("workers").args(places.map(|place| place.to_string())).arg(count.to_string());
     let mut child = child.stdout(Stdio::inherit()).spawn().unwrap();
 
     let coordinating = {
@@ -146,7 +153,15 @@ async fn serve(count: u64, batches: u64, groups_per_batch: u32) {
         (marks, first.unwrap().1.elapsed().as_secs_f64())
     });
     let trainer = Box::new(HashTrainer::new());
-    let learning = riser_learner::run(config, trainer, tree, channel(places[0]), TcpListenerStream::new(learner), events, stop.clone());
+    let learning = riser_learner::run(
+        config,
+        trainer,
+        tree,
+        channel(places[0]),
+        TcpListenerStream::new(learner),
+        events,
+        stop.clone(),
+    );
     let outcome = Box::pin(learning).await.unwrap();
     let (marks, seconds) = watching.await.unwrap();
     tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();

@@ -153,14 +153,20 @@ async fn main() {
     let raw = median(raws);
     let rate = |bytes: u64, seconds: f64| (bytes * receivers as u64) as f64 / seconds / 1e9;
     let raw_rate = rate(total, raw);
-    println!("{:.0} MB in {count} tensors to {receivers} receivers and one that reads nothing, median of {rounds}", total as f64 / 1e6);
+    println!(
+        "{:.0} MB in {count} tensors to {receivers} receivers and one that reads nothing, median of {rounds}",
+        total as f64 / 1e6
+    );
     println!("plain TCP: {raw:.3} s, {raw_rate:.2} GB/s over all connections\n");
-    println!("| push | bytes of a receiver | until all have the bytes, s | GB/s in all | share of plain TCP | until all have verified it, s | publish call, us |");
+    println!(
+        "| push | bytes of a receiver | until all have the bytes, s | GB/s in all | share of plain TCP | until all have verified it, s | publish call, us |"
+    );
     println!("|---|---|---|---|---|---|---|");
 
     let lockstep = Lockstep { groups_per_batch: 1.try_into().unwrap(), lag: 0 };
     let (publisher, shelf) = Publisher::new(Pacing::Lockstep(lockstep));
-    let (distribution, offer) = Distribution::new(shelf, DistributionSettings { anchor_every: 0, ..DistributionSettings::default() });
+    let (distribution, offer) =
+        Distribution::new(shelf, DistributionSettings { anchor_every: 0, ..DistributionSettings::default() });
     tokio::spawn(distribution.run());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -168,7 +174,8 @@ async fn main() {
     let (access, egress, stop) = (Access::default(), EgressLedger::default(), CancellationToken::new());
     tokio::spawn(relay::serve(offer, TcpListenerStream::new(listener), settings, access, egress, stop));
     publisher.publish(first);
-    let frozen = transport::relay_client(channel(address)).subscribe_policy(policy::subscription(None, None)).await.unwrap();
+    let frozen =
+        transport::relay_client(channel(address)).subscribe_policy(policy::subscription(None, None)).await.unwrap();
 
     let (sender, mut arrived) = mpsc::channel(64);
     let mut pushes = vec![];
@@ -186,7 +193,10 @@ async fn main() {
         let (bytes, received, opened) = (pushes[0].bytes, of(|push| push.received), of(|push| push.opened));
         let share = 100.0 * bytes as f64 / total as f64;
         let rate = rate(bytes, received);
-        println!("| {name} | {bytes} ({share:.1} %) | {received:.3} | {rate:.2} | {:.0} % | {opened:.3} | {publish} |", 100.0 * rate / raw_rate);
+        println!(
+            "| {name} | {bytes} ({share:.1} %) | {received:.3} | {rate:.2} | {:.0} % | {opened:.3} | {publish} |",
+            100.0 * rate / raw_rate
+        );
     };
     row("whole, new subscribers", &pushes, "-");
 
@@ -205,7 +215,11 @@ async fn main() {
             pushes.push(all(&mut arrived, receivers, started).await);
         }
         let longest = calls.into_iter().fold(0.0, f64::max);
-        row(&format!("delta, {:.2} % changed (learning rate {learning_rate})", 100.0 * share), &pushes, &format!("{longest:.0} at most"));
+        row(
+            &format!("delta, {:.2} % changed (learning rate {learning_rate})", 100.0 * share),
+            &pushes,
+            &format!("{longest:.0} at most"),
+        );
     }
     drop(frozen);
 }

@@ -17,5 +17,6 @@ mod network;
 mod relay_tree;
 mod resume;
 mod scenario;
+mod watching;
 mod weights;
 mod worker_loss;
