@@ -305,7 +305,7 @@ mod tests {
         let limits = Limits { workers: 9, ..LIMITS };
         let mut members = Members::new(1, NonZeroU32::MIN);
         let start = Instant::now();
-        let mut join = |members: &mut Members, now, relay: Option<&str>| {
+        let join = |members: &mut Members, now, relay: Option<&str>| {
             let relay = relay.map(|relay| relay.parse().unwrap());
             members.join(now, limits, "", None, relay).unwrap().parent.map(String::from)
         };
