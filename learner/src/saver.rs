@@ -22,15 +22,13 @@ use riser_core::{
     ids::{Incarnation, PolicyVersion},
     run_event::RunEvent,
 };
+use riser_proto::offload::offload;
 use riser_store::{Contents, Skipped};
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
-use tokio::{
-    sync::{Notify, mpsc},
-    task::spawn_blocking,
-};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Why the folder is always there.
@@ -168,7 +166,7 @@ impl Actor {
     /// Offers a checkpoint that is on the disk already to the store.
     async fn offer(&mut self, version: PolicyVersion) -> Result<(), CheckpointError> {
         let folder = self.folder.take().expect(AT_HOME);
-        let opened = spawn_blocking(move || {
+        let opened = offload(move || {
             let opened = folder.open(version.0);
             (folder, opened)
         });
@@ -185,7 +183,7 @@ impl Actor {
         let Save { manifest, contents } = save;
         let (version, keep, needed) = (manifest.version, self.keep, self.uploads.needed());
         let mut folder = self.folder.take().expect(AT_HOME);
-        let work = spawn_blocking(move || {
+        let work = offload(move || {
             let written = folder.write(version.0, manifest, contents);
             // Nothing is removed before the new one is there.
             let pruned = written.is_ok().then(|| folder.prune(keep, &needed));

@@ -28,6 +28,7 @@ use riser_core::{
     run_event::{RunEvent, StepRecord},
     snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
 };
+use riser_proto::offload::offload;
 use riser_store::Skipped;
 use std::any::Any;
 use tokio::{sync::mpsc, time::Instant};
@@ -305,7 +306,7 @@ impl Steps {
     ) -> Result<T, StepError> {
         let version = self.version;
         let mut trainer = self.trainer.take().expect("the trainer comes home unless it panicked, which ends the loop");
-        let lent = tokio::task::spawn_blocking(move || {
+        let lent = offload(move || {
             let result = work(trainer.as_mut());
             (trainer, result)
         });

@@ -16,5 +16,6 @@ mod network;
 mod relay_tree;
 mod resume;
 mod scenario;
+mod schedules;
 mod weights;
 mod worker_loss;
