@@ -9,7 +9,7 @@ mod files;
 mod wire;
 
 /// How a decoder's input is laid out, which tells a fuzzer how to change it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Layout {
     /// One protobuf message.
     Message,

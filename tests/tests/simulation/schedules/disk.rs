@@ -85,8 +85,12 @@ impl CrashingDisk {
         let mut state = self.state();
         let root = self.checkpoints();
         let _ = fs::remove_dir_all(&root);
-        for (path, content) in state.disk.tree().iter().filter(|(path, _)| path.starts_with(&root)) {
+        let tree = state.disk.tree();
+        // A file whose folder is lost is lost with it.
+        let is_there = |path: &Path| path.starts_with(&root) && path.parent().is_some_and(Path::is_dir);
+        for (path, content) in &tree {
             match content {
+                _ if !is_there(path) => {}
                 None => fs::create_dir(path).unwrap(),
                 Some(bytes) => fs::write(path, bytes).unwrap(),
             }

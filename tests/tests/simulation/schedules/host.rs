@@ -19,11 +19,6 @@ pub(crate) struct Host(pub(crate) u8);
 impl Host {
     pub(crate) const COORDINATOR: Self = Self(0);
     pub(crate) const LEARNER: Self = Self(1);
-
-    /// The host of a worker, from 0.
-    pub(crate) fn worker(number: usize) -> Self {
-        Self(2 + number as u8)
-    }
 }
 
 impl fmt::Display for Host {

@@ -102,15 +102,10 @@ impl Network {
         // Each attempt has delays of its own, so connections overtake each other.
         let mut draws = self.shared.seed.stream("connect", &[number]);
         self.pass(from, to, &mut draws).await;
-        let arrivals = {
-            let state = self.state();
-            if state.dark.contains(&to) {
-                drop(state);
-                return std::future::pending().await;
-            }
-            let listener = state.listeners.get(&to).filter(|listener| listener.port == port);
-            listener.map(|listener| listener.arrivals.clone())
-        };
+        let (is_dark, arrivals) = self.look_up(to, port);
+        if is_dark {
+            return std::future::pending().await;
+        }
         let end = arrivals.and_then(|arrivals| {
             let Ends { near, far } = Connection::between(&self.shared, number, from, to);
             arrivals.try_send(Ok(far)).is_ok().then_some(near)
@@ -118,9 +113,15 @@ impl Network {
         self.shared.trace.note("connect", format_args!("{number} {from} {to} {}", end.is_some()));
         self.pass(to, from, &mut draws).await;
         let end = end.ok_or(io::ErrorKind::ConnectionRefused)?;
-        let mut state = self.state();
-        state.connections.retain(|connection| connection.strong_count() > 0);
+        self.state().connections.retain(|connection| connection.strong_count() > 0);
         Ok(end)
+    }
+
+    /// Whether a host is gone without a word, and who listens at a port of it.
+    fn look_up(&self, host: Host, port: u16) -> (bool, Option<mpsc::Sender<io::Result<End>>>) {
+        let state = self.state();
+        let listener = state.listeners.get(&host).filter(|listener| listener.port == port);
+        (state.dark.contains(&host), listener.map(|listener| listener.arrivals.clone()))
     }
 
     /// Waits as long as a packet takes.

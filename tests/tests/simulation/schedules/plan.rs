@@ -7,9 +7,6 @@ use rand_chacha::ChaCha8Rng;
 use riser_core::random::Seed;
 use std::{fmt, time::Duration};
 
-/// Latest beginning of a fault.
-const WINDOW: f64 = 40.0;
-
 /// One thing that goes wrong.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
@@ -66,8 +63,8 @@ impl Fault {
 pub(crate) struct Plan(pub(crate) Vec<(Duration, Fault)>);
 
 impl Plan {
-    /// The plan of a seed for a run with so many workers.
-    pub(crate) fn draw(seed: Seed, num_workers: usize) -> Self {
+    /// The plan of a seed for a run with so many workers; every fault begins within `span`.
+    pub(crate) fn draw(seed: Seed, num_workers: usize, span: Duration) -> Self {
         let mut draws = seed.stream("plan", &[]);
         let hosts: Vec<Host> = (0..2 + num_workers as u8).map(Host).collect();
         // A schedule has a few kinds of faults, so that one kind does not hide what another brings about.
@@ -80,7 +77,7 @@ impl Plan {
         let mut faults: Vec<(Duration, Fault)> = (0..draws.random_range(1..=most))
             .map(|_| {
                 let kind = kinds.choose(&mut draws).unwrap();
-                let at = Duration::from_secs_f64(draws.random_range(0.0..WINDOW));
+                let at = span.mul_f64(draws.random_range(0.0..1.0));
                 (at, fault(kind, &hosts, longest, &mut draws))
             })
             .collect();

@@ -10,7 +10,7 @@ use super::{
     trace::Trace,
     witness::Witness,
 };
-use crate::scenario::{SEED, Scenario};
+use crate::scenario::Scenario;
 use rand::{Rng, seq::IndexedRandom};
 use riser::{
     audit,
@@ -63,7 +63,7 @@ async fn schedule(seed: Seed) -> Report {
     let mut draws = seed.stream("setup", &[]);
     let num_workers = draws.random_range(1..=4);
     let mut scenario = Scenario::new(draws.random_range(0..=2), num_workers);
-    scenario.total_batches = draws.random_range(5..=10);
+    scenario.total_batches = draws.random_range(4..=14);
     scenario.max_staleness = draws.random_bool(0.35).then(|| draws.random_range(0..=3));
     scenario.served_dtype = *[TensorDtype::F32, TensorDtype::Bf16].choose(&mut draws).unwrap();
     let slowest = *[0.05, 0.5, 3.0].choose(&mut draws).unwrap();
@@ -71,7 +71,9 @@ async fn schedule(seed: Seed) -> Report {
     let pace = std::cell::RefCell::new(move || Duration::from_secs_f64(paces.random_range(0.001..slowest)));
     offload::simulate(move || (pace.borrow_mut())());
 
-    let plan = Plan::draw(seed, num_workers);
+    // About as long as an undisturbed run.
+    let span = Duration::from_secs_f64(scenario.total_batches as f64 * (2.5 * slowest + 0.3));
+    let plan = Plan::draw(seed, num_workers, span);
     let (every, keep, moves) = (draws.random_range(1..=3), draws.random_range(1..=3), draws.random());
     let setup = format!(
         "{:?}, {num_workers} workers, {} batches, {:?}, checkpoint every {every} keeping {keep}, work takes up to {slowest} s",
@@ -99,8 +101,9 @@ async fn schedule(seed: Seed) -> Report {
     };
     let mut hosts = Hosts::start(seed, &run, num_workers);
     let faults = tokio::spawn(inject(plan.clone(), hosts.controls.clone(), network, disk, trace.clone()));
-    let in_time = timeout(plan.end() + RECOVERY, hosts.end(&trace)).await.is_ok();
-    if !in_time && trace.violations().is_empty() {
+    let ended = trace.broken().run_until_cancelled(hosts.end(&trace));
+    let in_time = timeout(plan.end() + RECOVERY, ended).await.is_ok();
+    if !in_time {
         trace.violation(format_args!("{RECOVERY:?} after the last fault the run has not ended: {}", hosts.state()));
     }
     let lasted = trace.now();
@@ -191,7 +194,7 @@ impl Hosts {
         Self { controls, tasks, running, over }
     }
 
-    /// Waits for the end of all, or for the first broken promise.
+    /// Waits for the end of all.
     async fn end(&mut self, trace: &Trace) {
         while let Some(ended) = self.tasks.join_next().await {
             let host = ended.unwrap();
@@ -199,9 +202,6 @@ impl Hosts {
             self.running.retain(|&running| running != host);
             if !self.running.contains(&Host::COORDINATOR) && !self.running.contains(&Host::LEARNER) {
                 self.over.cancel();
-            }
-            if !trace.violations().is_empty() {
-                return;
             }
         }
     }
@@ -220,7 +220,7 @@ async fn inject(plan: Plan, hosts: BTreeMap<Host, Controls>, network: Network, d
     for (at, fault) in plan.0 {
         sleep_until(start + at).await;
         trace.note(fault.kind(), format_args!("{fault:?}"));
-        let order = |host: Host, order| drop(hosts[&host].orders.send(order));
+        let order = |host: Host, order| hosts[&host].orders.send(order).unwrap_or_default();
         let (network, lasting) = (network.clone(), fault.lasting());
         match fault {
             Fault::Crash { host, dark, down } => order(host, Order::Kill { dark, down }),

@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Shared by everything that takes part; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Trace {
     start: Instant,
     record: Arc<Mutex<Record>>,
+    broken: CancellationToken,
 }
 
 #[derive(Default)]
@@ -26,7 +28,7 @@ struct Record {
 impl Trace {
     /// Begins now.
     pub(crate) fn begin() -> Self {
-        Self { start: Instant::now(), record: Arc::default() }
+        Self { start: Instant::now(), record: Arc::default(), broken: CancellationToken::new() }
     }
 
     /// Simulated time since the beginning.
@@ -49,6 +51,12 @@ impl Trace {
         let text = format!("at {:.3} s: {what}", self.now().as_secs_f64());
         tracing::error!(text, "violation");
         self.record.lock().unwrap().violations.push(text);
+        self.broken.cancel();
+    }
+
+    /// Cancelled by the first violation.
+    pub(crate) fn broken(&self) -> &CancellationToken {
+        &self.broken
     }
 
     pub(crate) fn violations(&self) -> Vec<String> {
