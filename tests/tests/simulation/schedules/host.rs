@@ -118,10 +118,15 @@ impl Site {
             self.trace.note("end", format_args!("{} {number} {ended:?}", self.host));
             match ended {
                 Some(Ok(Ended::Done)) => return,
-                Some(Ok(Ended::Lost(_))) if over.is_cancelled() => return,
+                Some(Ok(Ended::Lost(reason))) => {
+                    tracing::info!(host = %self.host, reason, "process lost its peer");
+                    if over.is_cancelled() {
+                        return;
+                    }
+                }
                 Some(Ok(Ended::Wrong(reason))) => self.trace.violation(format_args!("{} ended: {reason}", self.host)),
                 Some(Err(panic)) => self.trace.violation(format_args!("{} panicked: {panic}", self.host)),
-                Some(Ok(Ended::Stopped | Ended::Lost(_))) | None => {}
+                Some(Ok(Ended::Stopped)) | None => {}
             }
             tokio::time::sleep(down).await;
             self.network.revive(self.host);

@@ -96,6 +96,10 @@ impl Run {
 
     /// The coordinator's process.
     pub(crate) async fn coordinator(self, number: u32, stop: CancellationToken) -> Ended {
+        if self.witness.is_over() {
+            // It is the learner's command, given again, that a coordinator without a learner waits for.
+            tokio::spawn(self.clone().announce_end(Incarnation(u32::MAX)));
+        }
         let schedule = self.scenario.schedule(number);
         let returning = (schedule.lease_timeout / 3).max(2 * Patience::default().longest_pause);
         let strangers = Strangers {
@@ -128,15 +132,13 @@ impl Run {
     /// The learner's process.
     pub(crate) async fn learner(self, number: u32, stop: CancellationToken) -> Ended {
         let incarnation = Incarnation(number);
-        let coordinator = self.to_coordinator(Host::LEARNER, Pass::default().with_run(description().run));
-        let patience = Patience::lasting(PATIENCE);
         let recovery = self.disk.recover();
         self.witness.recovered(&recovery);
-        let (pacing, total) = (self.scenario.pacing(), self.scenario.total_batches);
-        if recovery.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.manifest.version.0 == total) {
-            let told = riser_learner::announce_end(incarnation, pacing, total, coordinator, patience).await;
-            return told.map_or_else(|status| lost(&status), |()| Ended::Done);
+        if self.witness.is_over() {
+            return self.announce_end(incarnation).await;
         }
+        let coordinator = self.to_coordinator(Host::LEARNER, Pass::default().with_run(description().run));
+        let patience = Patience::lasting(PATIENCE);
         let port = if self.moves { LEARNER_PORT + number as u16 } else { LEARNER_PORT };
         let presence = Presence { address: Some(format!("learner:{port}")), access: access(), ..Presence::default() };
         let mut config = LearnerConfig {
@@ -182,6 +184,15 @@ impl Run {
             )))) => Ended::Lost(error.to_string()),
             Err(error) => Ended::Wrong(error.to_string()),
         }
+    }
+
+    /// What a learner does whose run has ended before.
+    async fn announce_end(self, incarnation: Incarnation) -> Ended {
+        let coordinator = self.to_coordinator(Host::LEARNER, Pass::default().with_run(description().run));
+        let (pacing, total, patience) =
+            (self.scenario.pacing(), self.scenario.total_batches, Patience::lasting(PATIENCE));
+        let told = riser_learner::announce_end(incarnation, pacing, total, coordinator, patience).await;
+        told.map_or_else(|status| lost(&status), |()| Ended::Done)
     }
 
     /// A worker's process.

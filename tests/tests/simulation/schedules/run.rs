@@ -41,7 +41,7 @@ pub(crate) struct Report {
     pub(crate) trace: String,
     pub(crate) violations: Vec<String>,
     pub(crate) counts: BTreeMap<&'static str, u64>,
-    /// Simulated time of the whole run, and of it what came after the last fault.
+    /// Simulated time of the whole run, and from the last fault to the end of coordinator and learner.
     pub(crate) lasted: Duration,
     pub(crate) recovery: Duration,
 }
@@ -120,7 +120,7 @@ async fn schedule(seed: Seed) -> Report {
         violations: trace.violations(),
         counts: trace.counts(),
         lasted,
-        recovery: lasted.saturating_sub(plan.end()),
+        recovery: hosts.over_at.unwrap_or(lasted).saturating_sub(plan.end()),
         plan,
     }
 }
@@ -134,8 +134,8 @@ async fn collect(mut events: mpsc::Receiver<RunEvent>, all: Arc<Mutex<Vec<RunEve
 
 /// What the log proves after the end.
 fn prove(scenario: &Scenario, events: &[RunEvent], witness: &Witness, trace: &Trace) {
-    if witness.outcome().is_none() {
-        trace.violation("every process has ended and no learner has finished");
+    if !witness.is_over() {
+        trace.violation("every process has ended before everything was trained");
     }
     let folder = tempfile::tempdir().unwrap();
     let facts = RunFacts { pacing: scenario.pacing(), total_batches: scenario.total_batches };
@@ -160,6 +160,8 @@ struct Hosts {
     tasks: JoinSet<Host>,
     running: Vec<Host>,
     over: CancellationToken,
+    /// When coordinator and learner had ended.
+    over_at: Option<Duration>,
 }
 
 impl Hosts {
@@ -191,7 +193,7 @@ impl Hosts {
                 host
             });
         }
-        Self { controls, tasks, running, over }
+        Self { controls, tasks, running, over, over_at: None }
     }
 
     /// Waits for the end of all.
@@ -202,6 +204,7 @@ impl Hosts {
             self.running.retain(|&running| running != host);
             if !self.running.contains(&Host::COORDINATOR) && !self.running.contains(&Host::LEARNER) {
                 self.over.cancel();
+                self.over_at.get_or_insert(trace.now());
             }
         }
     }

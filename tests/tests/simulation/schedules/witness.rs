@@ -19,6 +19,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Witness {
     trace: Trace,
     pacing: Pacing,
+    total_batches: u64,
     /// What each version is in lockstep.
     expected: Option<Versions>,
     seen: Mutex<Seen>,
@@ -28,14 +29,15 @@ pub(crate) struct Witness {
 struct Seen {
     /// Newest version that the learner said is on the disk.
     durable: u64,
-    outcome: Option<Outcome>,
+    is_over: bool,
 }
 
 impl Witness {
     pub(crate) fn new(scenario: &Scenario, trace: &Trace) -> Arc<Self> {
         let pacing = scenario.pacing();
         let expected = matches!(pacing, Pacing::Lockstep(_)).then(|| scenario.versions());
-        Arc::new(Self { trace: trace.clone(), pacing, expected, seen: Mutex::default() })
+        let total_batches = scenario.total_batches;
+        Arc::new(Self { trace: trace.clone(), pacing, total_batches, expected, seen: Mutex::default() })
     }
 
     /// A learner goes on from what was found.
@@ -53,6 +55,7 @@ impl Witness {
         {
             self.trace.violation(format_args!("the checkpoint of version {version} is another policy"));
         }
+        self.seen.lock().unwrap().is_over |= version == self.total_batches;
     }
 
     /// The learner tells of something.
@@ -70,12 +73,12 @@ impl Witness {
         {
             self.trace.violation(format_args!("the run ended with another policy: {outcome:?}"));
         }
-        self.seen.lock().unwrap().outcome = Some(outcome);
+        self.seen.lock().unwrap().is_over = true;
     }
 
-    /// How the run ended.
-    pub(crate) fn outcome(&self) -> Option<Outcome> {
-        self.seen.lock().unwrap().outcome
+    /// Whether everything is trained and kept.
+    pub(crate) fn is_over(&self) -> bool {
+        self.seen.lock().unwrap().is_over
     }
 }
 
