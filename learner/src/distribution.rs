@@ -14,6 +14,7 @@ use riser_core::{
     delta::{self, Packing, PolicyDelta, offer::PolicyOffer},
     snapshot::PolicySnapshot,
 };
+use riser_proto::offload::offload;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -82,7 +83,7 @@ impl Distribution {
     /// The delta, made on a blocking thread; `None` if there is none, then the policy goes whole.
     async fn encode(&self, base: Arc<PolicySnapshot>, next: Arc<PolicySnapshot>) -> Option<PolicyDelta> {
         let (version, whole_bytes, packing) = (next.version().0, next.total_bytes(), self.settings.packing);
-        match tokio::task::spawn_blocking(move || delta::encode(&base, &next, packing)).await {
+        match offload(move || delta::encode(&base, &next, packing)).await {
             Ok(Ok(delta)) => {
                 let bytes = delta.encoded_bytes();
                 tracing::debug!(version, bytes, whole_bytes, summary = ?delta.summary(), "delta made");

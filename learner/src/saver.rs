@@ -24,6 +24,7 @@ use riser_core::{
     ids::{Incarnation, PolicyVersion},
     run_event::RunEvent,
 };
+use riser_proto::offload::offload;
 use riser_store::{Contents, Skipped};
 use std::{
     path::PathBuf,
@@ -31,7 +32,6 @@ use std::{
 };
 use tokio::{
     sync::{Notify, mpsc},
-    task::spawn_blocking,
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -173,7 +173,7 @@ impl Actor {
     /// Offers a checkpoint that is on the disk already to the store.
     async fn offer(&mut self, version: PolicyVersion) -> Result<(), CheckpointError> {
         let folder = self.folder.take().expect(AT_HOME);
-        let opened = spawn_blocking(move || {
+        let opened = offload(move || {
             let opened = folder.open(version.0);
             (folder, opened)
         });
@@ -191,7 +191,7 @@ impl Actor {
         let (version, keep, needed) = (manifest.version, self.keep, self.uploads.needed());
         let mut folder = self.folder.take().expect(AT_HOME);
         let started = Instant::now();
-        let work = spawn_blocking(move || {
+        let work = offload(move || {
             let written = folder.write(version.0, manifest, contents);
             // Nothing is removed before the new one is there.
             let pruned = written.is_ok().then(|| folder.prune(keep, &needed));

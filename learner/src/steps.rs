@@ -9,7 +9,8 @@
 //! The trainer runs on a blocking thread and comes back with its result. Between two steps nobody but the batch is waited
 //! for; checkpoints are written behind them. A shutdown ends the wait at once, or else the step is finished first; then
 //! the last version is checkpointed and that is waited for. A version is evaluated before it is checkpointed, so a run
-//! that goes on from a checkpoint has the evaluations of everything before.
+//! that goes on from a checkpoint has the evaluations of everything before. The last version is published once its
+//! checkpoint is kept: with it the run is over for everybody else, and nobody would be left to train it again.
 
 use crate::{
     LearnerConfig,
@@ -29,7 +30,7 @@ use riser_core::{
     run_event::{RunEvent, StepRecord},
     snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
 };
-use riser_proto::trace;
+use riser_proto::{offload::offload, trace};
 use riser_store::Skipped;
 use std::{any::Any, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
@@ -94,6 +95,8 @@ pub struct Steps {
     version: PolicyVersion,
     /// The trainer's policy, in the trainer's number format; none before the first snapshot.
     policy: Option<PolicyIdentity>,
+    /// The last policy of the run, until its checkpoint is kept.
+    withheld: Option<PolicySnapshot>,
     log: mpsc::Sender<RunEvent>,
     /// Groups trained on up to `version`.
     consumed: GroupSet,
@@ -126,6 +129,7 @@ impl Steps {
             saver: None,
             version,
             policy: None,
+            withheld: None,
             log,
             consumed,
             saved,
@@ -153,6 +157,9 @@ impl Steps {
         };
         let outcome = trained?;
         saved?;
+        if let Some(last) = self.withheld.take() {
+            self.publisher.publish(last);
+        }
         let (learner, Outcome { version, finished, .. }) = (self.config.incarnation, outcome);
         self.note(RunEvent::LearnerEnded { learner, version, finished }).await;
         self.emit(Event::End(outcome)).await;
@@ -233,7 +240,11 @@ impl Steps {
             .await?;
         self.version = version.next();
         self.policy = Some(policy);
-        self.publisher.publish(snapshot);
+        // Whoever hears of the last version leaves, so it must not be lost any more by then.
+        match self.version.0 < self.config.total_batches {
+            true => self.publisher.publish(snapshot),
+            false => self.withheld = Some(snapshot),
+        }
         for (group, ..) in &groups {
             self.consumed.insert(*group);
         }
@@ -317,7 +328,7 @@ impl Steps {
     ) -> Result<T, StepError> {
         let version = self.version;
         let mut trainer = self.trainer.take().expect("the trainer comes home unless it panicked, which ends the loop");
-        let lent = tokio::task::spawn_blocking(move || {
+        let lent = offload(move || {
             let result = work(trainer.as_mut());
             (trainer, result)
         });

@@ -17,6 +17,7 @@ use riser_proto::{
     WireError,
     call::Patience,
     catalog,
+    offload::offload,
     transport::{self, Channel},
     v1::{self, catalog_client::CatalogClient},
 };
@@ -206,5 +207,5 @@ fn untrue(source: WireError) -> WorkerError {
 
 /// Runs what waits for a disk or a digest on a thread that may wait.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerError> {
-    tokio::task::spawn_blocking(work).await.map_err(WorkerError::panicked)
+    offload(work).await.map_err(WorkerError::panicked)
 }

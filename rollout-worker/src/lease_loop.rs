@@ -27,6 +27,7 @@ use riser_core::{
 use riser_proto::{
     call::Patience,
     lease::{LeaseOutcome, LeaseReply, millis},
+    offload::offload,
     trace::{self, TracePoint},
     transport::{self, Channel},
     v1::{self, coordinator_client::CoordinatorClient},
@@ -236,7 +237,7 @@ impl LeaseLoop {
         let load = self.loaded != Some(identity);
         // Until the load is known to have succeeded, nothing is known about the sampler.
         self.loaded = None;
-        let lent = tokio::task::spawn_blocking(move || {
+        let lent = offload(move || {
             let groups = sample(sampler.as_mut(), load.then_some(&policy), identity, &requests);
             (sampler, groups)
         });

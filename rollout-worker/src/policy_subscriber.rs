@@ -16,6 +16,7 @@ use riser_core::{delta::offer::PolicyOffer, snapshot::PolicySnapshot};
 use riser_proto::{
     WireError,
     call::{is_transient, within},
+    offload::offload,
     policy::{self, Arrival, PolicyReceiver},
     transport::{self, Channel},
     v1,
@@ -126,7 +127,7 @@ impl PolicySubscriber {
     /// Verifies what arrived and puts it on the shelf.
     async fn open(&mut self, arrival: Arrival, source: &Source) -> Result<(), Broken> {
         let (held, by_delta, bytes) = (self.held(), arrival.is_delta(), arrival.num_bytes());
-        let opened = tokio::task::spawn_blocking(move || arrival.open(held.as_deref())).await;
+        let opened = offload(move || arrival.open(held.as_deref())).await;
         let opened = opened.map_err(|error| Broken { error: WorkerError::panicked(error), by_delta: false })?;
         let received = opened.map_err(|wire| source.wrong(wire, by_delta))?;
         let (version, oldest) = (received.snapshot.version().0, received.oldest.0);

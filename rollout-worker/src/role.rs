@@ -9,7 +9,7 @@ use crate::{
     sampler::SamplerFactory,
 };
 use riser_core::delta::offer::PolicyOffer;
-use riser_proto::transport::Channel;
+use riser_proto::{offload::offload, transport::Channel};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -84,8 +84,8 @@ async fn work(
     let Fetched { tree, bytes } = fetched?;
     summary.catalog_bytes = bytes;
     let tree = Arc::new(tree);
-    let made = tokio::task::spawn_blocking(move || samplers.sampler(tree));
-    let sampler = made.await.map_err(WorkerError::panicked)?.map_err(WorkerError::Factory)?;
+    let made = offload(move || samplers.sampler(tree)).await;
+    let sampler = made.map_err(WorkerError::panicked)?.map_err(WorkerError::Factory)?;
     let subscriber = PolicySubscriber::new(config, learner.clone(), parent, shelf.clone());
     let shelf = shelf.subscribe();
     let activity = Arc::new(Activity::begin(shelf.clone()));

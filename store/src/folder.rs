@@ -195,6 +195,4 @@ pub fn version_of(name: &str) -> Option<u64> {
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
-pub(crate) mod simulated_disk;
-#[cfg(test)]
 mod tests;

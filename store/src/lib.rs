@@ -6,7 +6,8 @@
 //! [`DurableStore`] keeps copies where the loss of the machine does not reach them: in any object store with a URL.
 //!
 //! The crate refuses to know what is in the files; an `about` value of the caller travels in the manifest. Start reading
-//! at [`folder`], which has the order of writes, and [`file_system`], which has the operations a crash can fall between.
+//! at [`folder`], which has the order of writes, and [`file_system`], which has the operations a crash can fall between;
+//! [`simulated_disk`] is a disk of tests that crashes there.
 
 pub mod contents;
 pub mod damage;
@@ -16,6 +17,7 @@ pub mod file_system;
 pub mod folder;
 pub mod manifest;
 mod sealed;
+pub mod simulated_disk;
 
 pub use contents::Contents;
 pub use damage::{Damage, Skipped};

@@ -1,9 +1,7 @@
 //! A crash between any two operations, with any of the unsynced ones lost and the last write torn anywhere.
 
-use super::{
-    simulated_disk::{Effect, SimulatedDisk, Tree, replay, unsynced},
-    *,
-};
+use super::*;
+use crate::simulated_disk::{Effect, SimulatedDisk, Tree, replay, unsynced};
 
 const ROOT: &str = "/run/checkpoints";
 

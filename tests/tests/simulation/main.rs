@@ -17,6 +17,7 @@ mod network;
 mod relay_tree;
 mod resume;
 mod scenario;
+mod schedules;
 mod watching;
 mod weights;
 mod worker_loss;

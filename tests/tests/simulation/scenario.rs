@@ -29,6 +29,9 @@ use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// Digests of the trainer's policies by version, each with the digest of what workers get.
+pub(crate) type Versions = Vec<(Digest, Digest)>;
+
 pub(crate) const NUM_ROWS: u32 = 23;
 pub(crate) const SEED: Seed = Seed(11);
 
@@ -164,13 +167,19 @@ impl Scenario {
 
     /// What the run computes, by definition: a loop without roles, leases or messages.
     pub(crate) fn oracle(&self) -> Digest {
+        self.versions().last().unwrap().0
+    }
+
+    /// The same for every version of the run.
+    pub(crate) fn versions(&self) -> Versions {
         let lockstep = self.lockstep();
         let mut order = PromptOrder::new(SEED, NUM_ROWS.try_into().unwrap());
         let mut sampler = HashSampler::new(hash_policy::tree());
         let mut trainer = HashTrainer::new();
         let serve = |policy: &PolicySnapshot| policy.served_as(self.served_dtype).unwrap();
-        let mut policy = trainer.snapshot(PolicyVersion(0)).unwrap();
+        let policy = trainer.snapshot(PolicyVersion(0)).unwrap();
         let mut published: Vec<PolicySnapshot> = vec![serve(&policy)];
+        let mut versions = vec![(policy.digest(), published[0].digest())];
         for batch in 0..self.total_batches {
             let version = batch.saturating_sub(u64::from(self.lag)) as usize;
             sampler.load(&published[version]).unwrap();
@@ -186,10 +195,12 @@ impl Scenario {
                 .flat_map(|lease| sampler.sample(PolicyVersion(version as u64), lease).unwrap())
                 .collect();
             trainer.step(PolicyVersion(batch), &groups).unwrap();
-            policy = trainer.snapshot(PolicyVersion(batch + 1)).unwrap();
-            published.push(serve(&policy));
+            let policy = trainer.snapshot(PolicyVersion(batch + 1)).unwrap();
+            let served = serve(&policy);
+            versions.push((policy.digest(), served.digest()));
+            published.push(served);
         }
-        policy.digest()
+        versions
     }
 }
 

@@ -1,22 +1,29 @@
-//! A disk in memory that can crash: it knows what was asked of it in which order, and what of that was synced.
+//! A disk in memory that can crash, for tests: it knows what was asked of it in which order, and what of that was synced.
 
 use crate::file_system::FileSystem;
 use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// One effect on the disk; a crash falls between two of them, and may lose those that no later sync covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub enum Effect {
+    /// A folder is there.
     MakeFolder(PathBuf),
+    /// An empty file is there.
     MakeFile(PathBuf),
+    /// A file has these bytes.
     Fill(PathBuf, Vec<u8>),
+    /// A file or folder has another name.
     Rename(PathBuf, PathBuf),
+    /// A file or an empty folder is gone.
     Remove(PathBuf),
+    /// The bytes of a file are durable.
     SyncFile(PathBuf),
+    /// The names in a folder are durable.
     SyncFolder(PathBuf),
 }
 
@@ -34,16 +41,16 @@ impl Effect {
 }
 
 /// Files by path; `None` is a folder.
-pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
+pub type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// Which of the first effects a crash loses.
-pub(crate) fn unsynced(effects: &[Effect]) -> Vec<usize> {
+pub fn unsynced(effects: &[Effect]) -> Vec<usize> {
     let lost = |at: &usize| !effects[*at..].iter().any(|later| effects[*at].is_synced_by(later));
     (0..effects.len()).filter(lost).collect()
 }
 
 /// What is on the disk after `effects`; one that depends on something that was lost is lost too.
-pub(crate) fn replay(start: &Tree, effects: impl IntoIterator<Item = Effect>) -> Tree {
+pub fn replay(start: &Tree, effects: impl IntoIterator<Item = Effect>) -> Tree {
     let mut tree = start.clone();
     for effect in effects {
         let _ = apply(&mut tree, &effect);
@@ -81,8 +88,11 @@ fn apply(tree: &mut Tree, effect: &Effect) -> io::Result<()> {
             }
             for path in moved {
                 let node = tree.remove(&path).flatten();
-                let rest = path.strip_prefix(from).unwrap();
-                tree.insert(if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) }, node);
+                let renamed = match path.strip_prefix(from) {
+                    Ok(rest) if !rest.as_os_str().is_empty() => to.join(rest),
+                    _ => to.clone(),
+                };
+                tree.insert(renamed, node);
             }
         }
         Effect::Remove(path) => drop(tree.remove(path).ok_or_else(not_found)?),
@@ -93,30 +103,37 @@ fn apply(tree: &mut Tree, effect: &Effect) -> io::Result<()> {
 
 /// The disk.
 #[derive(Debug)]
-pub(crate) struct SimulatedDisk {
+pub struct SimulatedDisk {
     state: Mutex<(Tree, Vec<Effect>)>,
 }
 
 impl SimulatedDisk {
-    pub(crate) fn with(tree: Tree) -> Self {
+    /// A disk that holds `tree`, all of it durable.
+    pub fn with(tree: Tree) -> Self {
         Self { state: Mutex::new((tree, vec![])) }
     }
 
-    pub(crate) fn empty() -> Self {
+    /// A disk with the folders `/` and `/run`.
+    pub fn empty() -> Self {
         Self::with([(PathBuf::from("/"), None), (PathBuf::from("/run"), None)].into())
     }
 
-    pub(crate) fn tree(&self) -> Tree {
-        self.state.lock().unwrap().0.clone()
+    /// What is on it as long as it does not crash.
+    pub fn tree(&self) -> Tree {
+        self.state().0.clone()
     }
 
     /// Everything that was asked of the disk so far.
-    pub(crate) fn effects(&self) -> Vec<Effect> {
-        self.state.lock().unwrap().1.clone()
+    pub fn effects(&self) -> Vec<Effect> {
+        self.state().1.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Tree, Vec<Effect>)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn run(&self, effect: Effect) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state();
         apply(&mut state.0, &effect)?;
         state.1.push(effect);
         Ok(())
@@ -158,11 +175,14 @@ impl FileSystem for SimulatedDisk {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
-        Ok(self.tree().keys().filter(|path| path.parent() == Some(folder)).map(name).collect())
+        let inside = |path: &PathBuf| match path.parent() == Some(folder) {
+            true => Some(path.file_name()?.to_string_lossy().into_owned()),
+            false => None,
+        };
+        Ok(self.state().0.keys().filter_map(inside).collect())
     }
 
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
-        self.tree().remove(file).flatten().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.state().0.get(file).cloned().flatten().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
