@@ -34,7 +34,8 @@ impl GroupSet {
         if group.0 < self.below || !self.above.insert(group.0) {
             return false;
         }
-        while self.above.remove(&self.below) {
+        // Whoever names the largest number there is gets it into the set, and no number after it.
+        while self.below < u64::MAX && self.above.remove(&self.below) {
             self.below += 1;
         }
         true

@@ -67,6 +67,9 @@ pub enum ShapeError {
     },
 }
 
+/// Most layers of a model that is believed.
+const MOST_LAYERS: usize = 1024;
+
 impl Shape {
     /// Width of one attention head.
     pub fn head_dim(&self) -> usize {
@@ -135,6 +138,10 @@ impl Shape {
             |key, value: usize, supported| Err(ShapeError::Unsupported { key, value: value.to_string(), supported });
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) || !self.head_dim().is_multiple_of(2) {
             return refuse("hidden_size", self.hidden_size, "an even multiple of `num_attention_heads`");
+        }
+        // The list of parameters is as long as this says, whoever says it.
+        if self.num_hidden_layers > MOST_LAYERS {
+            return refuse("num_hidden_layers", self.num_hidden_layers, "at most 1024");
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return refuse("num_key_value_heads", self.num_key_value_heads, "a divisor of `num_attention_heads`");

@@ -84,7 +84,8 @@ pub(super) const REPORT: Decoder = Decoder {
     layout: Layout::Message,
     samples: || {
         let held = LearnerReport { received: GroupSet::new(20, [22, 25]), ..report(Incarnation(1), 2) };
-        [held, report(Incarnation(2), 7)].map(|report| v1::AdvanceRequest::from(report).encode_to_vec()).into()
+        let largest = LearnerReport { received: GroupSet::new(u64::MAX, [u64::MAX]), ..report(Incarnation(1), 0) };
+        [held, largest, report(Incarnation(2), 7)].map(|report| v1::AdvanceRequest::from(report).encode_to_vec()).into()
     },
     decode: |bytes| {
         let Ok(request) = v1::AdvanceRequest::decode(bytes) else { return false };

@@ -32,9 +32,9 @@ use riser_proto::{
     lease::millis,
     transport, v1,
 };
-use riser_rollout_worker::{Ending, RelayPlace, Sampler, SamplerError, WorkerConfig, WorkerError};
+use riser_rollout_worker::{Ending, Sampler, SamplerError, WorkerConfig, WorkerError, WorkerPlace};
 use riser_store::FolderError;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -106,6 +106,7 @@ impl Run {
             description: description(),
             first_worker: u64::from(number - 1) * 1000 + 1,
             max_workers: 64,
+            fan_out: NonZeroU32::MIN,
             silence: schedule.lease_timeout.max(Duration::from_secs(40)),
             returning: if number > 1 { returning } else { Duration::ZERO },
         };
@@ -203,7 +204,8 @@ impl Run {
             Some(Err(ended)) => return ended,
             Some(Ok(welcome)) => welcome,
         };
-        let Welcome { worker, run, learner } = welcome;
+        let Welcome { worker, run, learner, parent } = welcome;
+        assert_eq!(parent, None, "nobody hands policies on");
         self.trace.note("join", format_args!("{host} {worker}"));
         let pass = Pass::default().with_run(run.run).with_worker(worker);
         let coordinator = self.to_coordinator(host, pass.clone());
@@ -216,7 +218,7 @@ impl Run {
         });
         let ending = Ending { drain: stop.clone(), ..Ending::default() };
         let working = riser_rollout_worker::run_at(
-            RelayPlace::default(),
+            WorkerPlace::default(),
             config,
             coordinator.clone(),
             channel.with_pass(pass),
@@ -244,7 +246,8 @@ impl Run {
         loop {
             let call = || {
                 let mut client = client.clone();
-                let request = v1::JoinRequest { name: host.to_string(), wait_millis: millis(WAIT) };
+                let request =
+                    v1::JoinRequest { name: host.to_string(), wait_millis: millis(WAIT), relay: String::new() };
                 async move { client.join(request).await }
             };
             let reply = Patience::lasting(PATIENCE).retry(call).await.map_err(|status| lost(&status))?;
