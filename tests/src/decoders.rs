@@ -3,7 +3,7 @@
 //! A decoder may refuse anything. It must not panic, nor set aside memory that the input does not account for, and what it
 //! accepts must be a value: written and read again it is the same. Where messages go on to a state machine, they do here.
 
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "panicking is how a defect is reported")]
+#![expect(clippy::unwrap_used, reason = "panicking is how a defect is reported")]
 
 mod files;
 mod wire;

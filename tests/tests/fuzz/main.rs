@@ -3,6 +3,7 @@
 //! `RISER_FUZZ_SECONDS=N` goes on with other changes for N seconds per decoder; `fuzz/` has the same decoders for libFuzzer.
 
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
+#![expect(clippy::disallowed_methods, reason = "RISER_FUZZ_SECONDS are of the clock on the wall")]
 
 mod memory;
 mod mutation;
