@@ -234,11 +234,11 @@ impl Schedule {
 
     /// The holding that `claim` is about; a holding of an earlier coordinator is recognised if nobody else has the lease.
     fn holder(&mut self, claim: Claim, now: Duration) -> Result<&mut Holder, ScheduleError> {
-        let Claim { lease, epoch, .. } = claim;
-        if self.learner.is_none() {
-            return Err(ScheduleError::Unready);
-        }
-        if epoch.coordinator() < self.config.incarnation && self.pending.remove(&lease) {
+        let Claim { lease, epoch, version, .. } = claim;
+        let Some(newest) = self.version() else { return Err(ScheduleError::Unready) };
+        // A version that the learner has not reached is one from before it was started again, and would be waited for.
+        let is_ours = version <= newest;
+        if epoch.coordinator() < self.config.incarnation && is_ours && self.pending.remove(&lease) {
             self.hold(claim, now, LeaseChange::Adopted);
         }
         let holders = self.in_flight.get_mut(&lease).map(Vec::as_mut_slice).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! Decoders under bytes that are nearly right: samples with changes that know the layout, from a fixed seed.
 //!
-//! `RISER_FUZZ_SECONDS=N` goes on with other changes for N seconds per decoder; `fuzz/` has the same decoders for libFuzzer.
+//! `RISER_FUZZ_SECONDS=N` goes on with other changes for N seconds per decoder.
 
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
-#![expect(clippy::disallowed_methods, reason = "how long to go on may be asked for in seconds")]
+#![expect(clippy::disallowed_methods, reason = "RISER_FUZZ_SECONDS are of the clock on the wall")]
 
 mod memory;
 mod mutation;

@@ -1,6 +1,6 @@
 //! Schedules in processes of their own, as many at a time as there are cores.
 
-#![expect(clippy::disallowed_methods, reason = "processes that hang are noticed by the clock of this machine")]
+#![expect(clippy::disallowed_methods, reason = "a process that hangs does so on the clock on the wall")]
 
 use super::{machine, run};
 use serde::{Deserialize, Serialize};

@@ -45,6 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// How long one question may stay open.
 const WAIT: Duration = Duration::from_secs(15);
 
+/// How long a learner whose run has ended before tries to say so.
+const FAREWELL: Duration = Duration::from_secs(20);
+
 const GOODBYE: Duration = Duration::from_secs(5);
 const COORDINATOR_PORT: u16 = 7470;
 const LEARNER_PORT: u16 = 7471;
@@ -98,7 +101,7 @@ impl Run {
     pub(crate) async fn coordinator(self, number: u32, stop: CancellationToken) -> Ended {
         if self.witness.is_over() {
             // It is the learner's command, given again, that a coordinator without a learner waits for.
-            tokio::spawn(self.clone().announce_end(Incarnation(u32::MAX)));
+            tokio::spawn(self.clone().announce_end(Incarnation(u32::MAX), PATIENCE));
         }
         let schedule = self.scenario.schedule(number);
         let returning = (schedule.lease_timeout / 3).max(2 * Patience::default().longest_pause);
@@ -136,7 +139,9 @@ impl Run {
         let recovery = self.disk.recover();
         self.witness.recovered(&recovery);
         if self.witness.is_over() {
-            return self.announce_end(incarnation).await;
+            // A coordinator that is not there any more has heard of it already.
+            self.announce_end(incarnation, FAREWELL).await;
+            return Ended::Done;
         }
         let coordinator = self.to_coordinator(Host::LEARNER, Pass::default().with_run(description().run));
         let patience = Patience::lasting(PATIENCE);
@@ -188,12 +193,12 @@ impl Run {
     }
 
     /// What a learner does whose run has ended before.
-    async fn announce_end(self, incarnation: Incarnation) -> Ended {
+    async fn announce_end(self, incarnation: Incarnation, patience: Duration) {
         let coordinator = self.to_coordinator(Host::LEARNER, Pass::default().with_run(description().run));
         let (pacing, total, patience) =
-            (self.scenario.pacing(), self.scenario.total_batches, Patience::lasting(PATIENCE));
+            (self.scenario.pacing(), self.scenario.total_batches, Patience::lasting(patience));
         let told = riser_learner::announce_end(incarnation, pacing, total, coordinator, patience).await;
-        told.map_or_else(|status| lost(&status), |()| Ended::Done)
+        self.trace.note("announce", told.is_ok());
     }
 
     /// A worker's process.
