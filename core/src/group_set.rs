@@ -78,6 +78,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn the_largest_number_there_is_overflows_nothing() {
+        let mut set = GroupSet::below(u64::MAX - 1);
+        assert!(set.insert(GroupId(u64::MAX)) && set.insert(GroupId(u64::MAX - 1)));
+        assert!(set.contains(GroupId(u64::MAX)) && !set.insert(GroupId(u64::MAX)));
+    }
+
     proptest! {
         #[test]
         fn the_set_is_the_set_of_what_was_inserted(groups in prop::collection::vec(0u64..40, 0..80), start in 0u64..10) {

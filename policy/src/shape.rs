@@ -241,6 +241,12 @@ mod tests {
             Shape::from_json(&other).unwrap_err().to_string(),
             "`model_type` is \"llama\", supported: \"qwen2\""
         );
+        let mut tower = json!({"rope_theta": 1e6, "num_hidden_layers": 1025});
+        config().as_object().unwrap().iter().for_each(|(key, value)| {
+            tower.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+        });
+        let error = Shape::from_json(&tower).unwrap_err().to_string();
+        assert!(error.contains("`num_hidden_layers`") && error.contains("at most 1024"), "{error}");
         let mut scaled = config();
         scaled["rope_parameters"] = json!({"rope_theta": 1e6, "rope_type": "yarn"});
         assert!(Shape::from_json(&scaled).unwrap_err().to_string().contains("yarn"));

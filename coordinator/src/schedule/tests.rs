@@ -209,6 +209,24 @@ fn a_restarted_coordinator_knows_old_holders_again_and_never_repeats_an_epoch() 
 }
 
 #[test]
+fn a_lease_of_a_version_that_the_learner_has_yet_to_reach_again_is_not_taken_from_its_old_holder() {
+    let config = config(2, 2, 0, 3);
+    let mut before = ready(config);
+    let first = granted(&ask(&mut before, 0, 0)).clone();
+    apply(&mut before, Event::Complete(first.claim()), 0).unwrap();
+    apply(&mut before, Event::Report(report(&config, 1)), 0).unwrap();
+    let old = granted(&ask(&mut before, 1, 0)).clone();
+    assert_eq!(old.version, PolicyVersion(1));
+
+    // Both were started again, the learner from before version 1.
+    let mut after = Schedule::new(ScheduleConfig { incarnation: Incarnation(2), ..config });
+    let restarted = LearnerReport { learner: Incarnation(2), ..report(&config, 0) };
+    apply(&mut after, Event::Report(restarted), 1).unwrap();
+    let refused = ScheduleError::NotHeld { lease: old.lease, epoch: old.epoch };
+    assert_eq!(apply(&mut after, Event::Renew(old.claim()), 1), Err(refused));
+}
+
+#[test]
 fn a_learner_that_went_back_gets_again_what_it_lost_and_its_former_self_is_not_heard() {
     let config = bounded(2, 2, 1, 5);
     let mut schedule = ready(config);
