@@ -234,7 +234,12 @@ def trial(world, network, number, chance, faults):
             # Recovered when the learner makes the next step after the fault is over.
             resumed = None
             while resumed is None and not learner.ended() and time.monotonic() - over < LOST:
-                resumed = next((at - over for at, line in learner.lines[num_lines:] if at >= over and is_step(line)), None)
+                lines = learner.lines[num_lines:]
+                if (kind, target) == ("kill", "learner"):
+                    # What the killed one had still written is not the next one's.
+                    started = next((index for index, (_, line) in enumerate(lines) if " listens on " in line), len(lines))
+                    lines = lines[started:]
+                resumed = next((at - over for at, line in lines if at >= over and is_step(line)), None)
                 time.sleep(0.02)
             told.append({"fault": what, "kind": kind, "role": target.split("-")[0], "seconds": resumed})
         while not all(process.ended() for process in processes.values()) and time.monotonic() - began < LOST:
