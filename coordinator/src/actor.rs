@@ -253,6 +253,11 @@ impl CoordinatorActor {
                         self.locate(place);
                     }
                 }
+                if self.schedule.is_done() && !self.over.is_cancelled() {
+                    // Before the learner knows that it was heard, and leaves.
+                    self.tell(RunEvent::RunOver { coordinator: self.incarnation }).await;
+                    self.over.cancel();
+                }
                 let _ = reply.send(result);
             }
             Some(Command::Status { reply }) => {
@@ -263,9 +268,6 @@ impl CoordinatorActor {
                 // A tick is never refused.
                 let _ = self.apply(Event::Tick, now).await?;
             }
-        }
-        if self.schedule.is_done() {
-            self.over.cancel();
         }
         Ok(())
     }

@@ -21,11 +21,13 @@ pub mod service;
 
 pub use counts::Counts;
 
-use actor::{CoordinatorActor, CoordinatorError};
+use actor::{CoordinatorActor, CoordinatorError, Report};
 use catalog::CatalogService;
 use prompts::PromptSource;
 use reception::Reception;
-use riser_core::{prefix_tree::PrefixTree, random::Seed, run_event::RunEvent};
+use riser_core::{
+    ids::Incarnation, learner_report::LearnerReport, prefix_tree::PrefixTree, random::Seed, run_event::RunEvent,
+};
 use riser_proto::{catalog::CatalogFile, health, transport, v1::coordinator_server::CoordinatorServer};
 use roll::{Limits, Roll};
 use schedule::ScheduleConfig;
@@ -91,13 +93,15 @@ where
 {
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
+    let is_over = reception.strangers.as_ref().is_some_and(|strangers| strangers.is_over);
+    let the_end = is_over.then(|| LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches));
     let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
     let roll = Arc::new(Roll::new(reception.strangers, limits));
     let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log, roll.clone());
     let over = handle.over().clone();
     let catalog = transport::catalog_server(CatalogService::new(CatalogFile::new(tree)));
     let watch = transport::watch_server(WatchService::new(handle.clone()));
-    let service = CoordinatorService::new(handle, roll.clone());
+    let service = CoordinatorService::new(handle.clone(), roll.clone());
     let service = transport::coordinator_server(service);
     let (health, probes) = health::health::<CoordinatorServer<CoordinatorService>>().await;
     let mut serve = reception.access.server().map_err(CoordinatorError::Server)?;
@@ -109,6 +113,10 @@ where
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     health.serving().await;
     let close = stop.run_until_cancelled(async {
+        if let Some(position) = the_end {
+            // No learner may ever come to say so again; one that does is a later one. An actor that is gone needs no telling.
+            let _ = handle.report(Report { position, place: None, activity: None }).await;
+        }
         over.cancelled().await;
         roll.all_dismissed().await;
         stop.cancel();

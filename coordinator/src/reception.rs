@@ -29,4 +29,6 @@ pub struct Strangers {
     /// How long after the start workers of an earlier coordinator may take to speak again; zero if there was none. A run
     /// does not end for them before.
     pub returning: Duration,
+    /// Whether an earlier coordinator has heard that the run is over: then no learner is waited for.
+    pub is_over: bool,
 }

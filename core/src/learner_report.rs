@@ -3,6 +3,7 @@
 use crate::{
     group_set::GroupSet,
     ids::{Incarnation, PolicyVersion},
+    pacing::Pacing,
 };
 
 /// The learner's position. A report replaces the one before it, so a lost one does no harm.
@@ -16,4 +17,12 @@ pub struct LearnerReport {
     pub taken: u64,
     /// Groups that have been trained on or wait for their batch.
     pub received: GroupSet,
+}
+
+impl LearnerReport {
+    /// The position of a learner that has trained every batch.
+    pub fn at_the_end(learner: Incarnation, pacing: Pacing, total_batches: u64) -> Self {
+        let received = GroupSet::below(pacing.groups_of(total_batches).start);
+        Self { learner, version: PolicyVersion(total_batches), taken: total_batches, received }
+    }
 }

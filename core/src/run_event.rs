@@ -18,6 +18,11 @@ pub enum RunEvent {
         /// Which start.
         coordinator: Incarnation,
     },
+    /// The coordinator has heard that every batch is trained; one that is started after it has nothing to wait for.
+    RunOver {
+        /// Which start.
+        coordinator: Incarnation,
+    },
     /// The learner has started.
     LearnerStarted {
         /// Which start.

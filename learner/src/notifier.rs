@@ -11,7 +11,6 @@
 
 use crate::{activity::Activity, batcher::BatcherHandle, meter, publisher::Shelf};
 use riser_core::{
-    group_set::GroupSet,
     ids::{Incarnation, PolicyVersion},
     learner_report::LearnerReport,
     pacing::Pacing,
@@ -96,9 +95,7 @@ pub async fn announce_end(
     coordinator: impl Into<Channel>,
     patience: Patience,
 ) -> Result<(), Status> {
-    let received = GroupSet::below(pacing.groups_of(total_batches).start);
-    let report = LearnerReport { learner, version: PolicyVersion(total_batches), taken: total_batches, received };
-    let request = v1::AdvanceRequest::from(report);
+    let request = v1::AdvanceRequest::from(LearnerReport::at_the_end(learner, pacing, total_batches));
     let client = transport::coordinator_client(coordinator);
     let call = || {
         let (mut client, request) = (client.clone(), request.clone());

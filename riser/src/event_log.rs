@@ -20,16 +20,18 @@ pub(crate) fn start(run: &RunFolder, learner: &mut LearnerConfig, stop: &Cancell
     Ok(log)
 }
 
-/// The same for a coordinator in a process of its own, whose way to the log is the second value.
+/// The same for a coordinator in a process of its own, whose way to the log is the second value; the third is whether one
+/// before it has heard that the run is over.
 pub(crate) fn start_coordinator(
     run: &RunFolder,
     schedule: &mut ScheduleConfig,
     stop: &CancellationToken,
-) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>)> {
+) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>, bool)> {
     let facts = RunFacts { pacing: schedule.pacing, total_batches: schedule.total_batches };
+    let is_over = open(run, &facts)?.is_over()?;
     let (log, sender, incarnation) = begin(run, &facts, Role::Coordinator, stop)?;
     schedule.incarnation = incarnation;
-    Ok((log, sender))
+    Ok((log, sender, is_over))
 }
 
 /// Opens the database of `run` for whoever has something to say that is no event.

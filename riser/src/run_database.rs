@@ -193,6 +193,16 @@ impl RunDatabase {
         reserve().map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
     }
 
+    /// Whether a coordinator has heard that every batch is trained.
+    ///
+    /// # Errors
+    /// [`RunDatabaseError`].
+    pub fn is_over(&self) -> Result<bool, RunDatabaseError> {
+        let query = "SELECT EXISTS (SELECT 1 FROM sessions WHERE role = ?1 AND event = 'ended' AND finished)";
+        let is_over = self.connection.query_row(query, [Role::Coordinator.name()], |row| row.get(0));
+        is_over.map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
+    }
+
     /// Makes sure that new starts of `role` get higher numbers than `known`, which was given out by another database.
     ///
     /// # Errors
@@ -264,6 +274,9 @@ impl Rows<'_> {
         match event {
             RunEvent::CoordinatorStarted { coordinator } => {
                 self.session(Role::Coordinator, *coordinator, "started", None, None, None)
+            }
+            RunEvent::RunOver { coordinator } => {
+                self.session(Role::Coordinator, *coordinator, "ended", None, None, Some(true))
             }
             RunEvent::LearnerStarted { learner, version, digest, catalog } => {
                 let digests = Some((text(*digest), text(*catalog)));

@@ -388,7 +388,7 @@ fn a_coordinator_that_is_killed_and_started_again_stops_nobody() {
 }
 
 #[test]
-fn a_run_that_has_ended_can_be_asked_again_and_a_worker_of_another_run_is_refused_by_name() {
+fn a_run_that_has_ended_can_be_asked_again_at_either_end_and_a_worker_of_another_run_is_refused_by_name() {
     // The embedded run's folder is a learner's folder as well: it has ended, and says so to the coordinator.
     let mut cluster = Cluster::start("again", &[], &[]);
     cluster.name = "embedded";
@@ -400,6 +400,9 @@ fn a_run_that_has_ended_can_be_asked_again_and_a_worker_of_another_run_is_refuse
     assert_eq!(cluster.learner().success()["digest"], world().1.as_str());
     let Cluster { coordinator, .. } = cluster;
     assert_eq!(coordinator.success()["granted"], 0);
+    // Its log says so, and a coordinator that finds it there waits for no learner.
+    let (again, _) = Cluster::coordinator("again", &[]);
+    assert_eq!(again.success()["granted"], 0);
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn coordinator(scenario: &Scenario, place: Place<network::Incoming>) -> JoinHand
         fan_out: NonZeroU32::MIN,
         silence: SILENCE,
         returning: Duration::ZERO,
+        is_over: false,
     };
     let reception = Reception { strangers: Some(strangers), ..Reception::default() };
     tokio::spawn(async move {

@@ -99,10 +99,6 @@ impl Run {
 
     /// The coordinator's process.
     pub(crate) async fn coordinator(self, number: u32, stop: CancellationToken) -> Ended {
-        if self.witness.is_over() {
-            // It is the learner's command, given again, that a coordinator without a learner waits for.
-            tokio::spawn(self.clone().announce_end(Incarnation(u32::MAX), PATIENCE));
-        }
         let schedule = self.scenario.schedule(number);
         let returning = (schedule.lease_timeout / 3).max(2 * Patience::default().longest_pause);
         let strangers = Strangers {
@@ -112,6 +108,7 @@ impl Run {
             fan_out: NonZeroU32::MIN,
             silence: schedule.lease_timeout.max(Duration::from_secs(40)),
             returning: if number > 1 { returning } else { Duration::ZERO },
+            is_over: self.witness.coordinator_knows_the_end(),
         };
         let reception = Reception { access: access(), strangers: Some(strangers) };
         let incoming = self.network.listen(Host::COORDINATOR, COORDINATOR_PORT);

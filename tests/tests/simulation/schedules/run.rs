@@ -85,10 +85,10 @@ async fn schedule(seed: Seed) -> Report {
 
     let (log, events) = mpsc::channel(64);
     let logged = Arc::new(Mutex::new(vec![]));
-    tokio::spawn(collect(events, logged.clone(), trace.clone()));
     let network = Network::new(seed, trace.clone());
     let disk = Arc::new(CrashingDisk::new());
     let witness = Witness::new(&scenario, &trace);
+    tokio::spawn(collect(events, logged.clone(), trace.clone(), witness.clone()));
     let run = Run {
         checkpoint: checkpoints(disk.checkpoints(), every, keep),
         moves,
@@ -125,9 +125,15 @@ async fn schedule(seed: Seed) -> Report {
     }
 }
 
-async fn collect(mut events: mpsc::Receiver<RunEvent>, all: Arc<Mutex<Vec<RunEvent>>>, trace: Trace) {
+async fn collect(
+    mut events: mpsc::Receiver<RunEvent>,
+    all: Arc<Mutex<Vec<RunEvent>>>,
+    trace: Trace,
+    witness: Arc<Witness>,
+) {
     while let Some(event) = events.recv().await {
         trace.note("log", format_args!("{event:?}"));
+        witness.logged(&event);
         all.lock().unwrap().push(event);
     }
 }

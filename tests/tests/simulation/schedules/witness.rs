@@ -7,7 +7,7 @@ use crate::{
 };
 use riser_core::{
     group::RolloutGroup, group_set::GroupSet, ids::PolicyVersion, lease::SampleRequest, pacing::Pacing,
-    snapshot::PolicySnapshot,
+    run_event::RunEvent, snapshot::PolicySnapshot,
 };
 use riser_learner::{Event, LearnerConfig, Metrics, Outcome, Trainer, recovery::Recovery};
 use riser_rollout_worker::Sampler;
@@ -30,6 +30,8 @@ struct Seen {
     /// Newest version that the learner said is on the disk.
     durable: u64,
     is_over: bool,
+    /// Whether a coordinator has it in its log.
+    coordinator_knows: bool,
 }
 
 impl Witness {
@@ -74,6 +76,16 @@ impl Witness {
             self.trace.violation(format_args!("the run ended with another policy: {outcome:?}"));
         }
         self.seen.lock().unwrap().is_over = true;
+    }
+
+    /// A role has written something into its log.
+    pub(crate) fn logged(&self, event: &RunEvent) {
+        self.seen.lock().unwrap().coordinator_knows |= matches!(event, RunEvent::RunOver { .. });
+    }
+
+    /// Whether a coordinator that is started finds in its log that the run is over.
+    pub(crate) fn coordinator_knows_the_end(&self) -> bool {
+        self.seen.lock().unwrap().coordinator_knows
     }
 
     /// Whether everything is trained and kept.
