@@ -30,8 +30,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Simulated time after the last fault within which a run must have ended.
-const RECOVERY: Duration = Duration::from_secs(900);
+/// Simulated time after the last fault within which everybody must have ended: a process that cannot know that the run is over
+/// gives up after its patience of 600 s, and one that was started again meanwhile after another.
+const RECOVERY: Duration = Duration::from_secs(1300);
 
 /// What became of a schedule.
 #[derive(Debug)]
