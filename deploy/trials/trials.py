@@ -188,7 +188,7 @@ def trial(name, chance, digest):
     reached = max(step for when, step in firsts if when <= began)
     later = [when for when, _ in firsts if when > over]
     around = [when for when, step in firsts if step >= reached]
-    audits = [cluster.json("learner", "audit", "/work/run"), cluster.json("coordinator", "audit", "/work/run/coordinator")]
+    audits = [cluster.json("learner", "audit", "/var/lib/riser/run"), cluster.json("coordinator", "audit", "/var/lib/riser/run/coordinator")]
     ended_with = re.search(r"^digest +(\w+)", "\n".join(text for _, text in cluster.log(cluster.containers("learner")[0])), re.M)
     lost = [int(run("docker", "inspect", "-f", "{{.RestartCount}}", name)) for role in ROLES for name in cluster.containers(role)]
     return {
@@ -209,7 +209,7 @@ def main():
     cluster = Cluster(small_disk=False)
     cluster.clean()
     cluster.compose("up", "-d", "setup")
-    embedded = ["train", "-c", "/etc/riser/run.toml", "--out", "/work/embedded"]
+    embedded = ["train", "-c", "/etc/riser/run.toml", "--out", "/var/lib/riser/embedded"]
     run("docker", "wait", cluster.containers("setup")[0])
     digest = cluster.json("learner", *embedded)["digest"]
     results = []
