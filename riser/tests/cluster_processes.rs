@@ -3,34 +3,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+mod common;
+#[path = "common/process.rs"]
+mod process;
 
-const CONFIG: &str = r#"
-seed = 7
-[data]
-path = "data"
-[model]
-hidden_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-num_key_value_heads = 1
-intermediate_size = 32
-max_prompt_tokens = 96
+use common::{json, prepared, riser};
+use process::{LOST, Process};
+use serde_json::Value;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+const STAGES: &str = r#"
 [sft]
 steps = 4
 rows_per_batch = 8
 validate_every = 4
 validation_rows = 10
 checkpoint_every = 4
-[rollout]
-samples = 6
-group = 4
 [train]
 init = "sft"
 steps = 24
@@ -48,31 +39,13 @@ patience = 60
 heartbeat = 1
 "#;
 
-/// Longest that any event may keep a test waiting before it counts as lost.
-const LOST: Duration = Duration::from_secs(240);
-
-fn riser(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_riser"));
-    command.args(arguments).current_dir(folder).env_clear();
-    command
-}
-
-/// Standard output of a command that must succeed, as JSON.
-fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let output = riser(folder, arguments).args(["--format", "json"]).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 /// Data, supervised model, and the digest that the embedded cluster ends with; made once for all tests.
 fn world() -> &'static (tempfile::TempDir, String) {
     static WORLD: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("run.toml"), CONFIG).unwrap();
+        let folder = prepared(STAGES);
         std::fs::write(folder.path().join("token"), "0123456789abcdef0123456789abcdef\n").unwrap();
         std::fs::write(folder.path().join("wrong"), "0123456789abcdef0123456789abcdee\n").unwrap();
-        json(folder.path(), &["prepare", "synthetic", "data", "--items", "60", "--users", "150"]);
         json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
         let trained = json(folder.path(), &["train", "-c", "run.toml", "--out", "embedded"]);
         let digest = trained["digest"].as_str().unwrap().to_owned();
@@ -80,36 +53,12 @@ fn world() -> &'static (tempfile::TempDir, String) {
     })
 }
 
-/// A process whose standard error is read line by line; killed when dropped.
-struct Process {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
+/// Starts a process in the folder of the tests.
+fn start(arguments: &[&str]) -> Process {
+    Process::start(riser(world().0.path(), arguments))
 }
 
 impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = riser(world().0.path(), arguments);
-        command.args(["--format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = channel();
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines, seen: vec![] }
-    }
-
-    /// Waits for a line that contains `text`.
-    fn line(&mut self, text: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(LOST);
-            let line = line.unwrap_or_else(|_| panic!("no line `{text}` after {:#?}", self.seen));
-            self.seen.push(line.clone());
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
@@ -138,13 +87,6 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A run on its way: settings of all its processes, and where its coordinator listens.
 struct Cluster {
     name: &'static str,
@@ -166,7 +108,7 @@ impl Cluster {
     fn coordinator(name: &str, settings: &[&str]) -> (Process, String) {
         let out = format!("{name}-coordinator");
         let arguments = [&["coordinator", "-c", "run.toml", "--out", &out], settings].concat();
-        let mut coordinator = Process::start(&arguments);
+        let mut coordinator = start(&arguments);
         let line = coordinator.line("listens on 127.0.0.1:");
         (coordinator, line.rsplit(' ').next().unwrap().to_owned())
     }
@@ -174,7 +116,7 @@ impl Cluster {
     fn learner(&self) -> Process {
         let address = format!("cluster.coordinator.advertise={}", self.address);
         let arguments = ["learner", "-c", "run.toml", "--out", self.name, "--set", &address];
-        Process::start(&[&arguments, &self.settings[..]].concat())
+        start(&[&arguments, &self.settings[..]].concat())
     }
 
     fn worker(&self) -> Process {
@@ -185,7 +127,7 @@ impl Cluster {
         let scheme = if credentials.contains(&"--ca") { "https" } else { "http" };
         let (url, cache) = (format!("{scheme}://{}", self.address), format!("{}-cache", self.name));
         let arguments = ["worker", "--patience", "60", "--coordinator", &url, "--cache", &cache];
-        Process::start(&[&arguments, credentials].concat())
+        start(&[&arguments, credentials].concat())
     }
 
     /// The end of the run: everybody ends by itself, and the learner with the policy of the embedded cluster. What the
@@ -261,7 +203,7 @@ fn processes_with_certificates_end_with_the_policy_of_the_embedded_cluster_and_a
 fn a_learner_that_no_coordinator_knows_of_answers_probes_and_is_not_ready() {
     // Nobody listens there.
     let nowhere = "cluster.coordinator.advertise=127.0.0.1:1";
-    let mut lonely = Process::start(&["learner", "-c", "run.toml", "--out", "lonely", "--set", nowhere]);
+    let mut lonely = start(&["learner", "-c", "run.toml", "--out", "lonely", "--set", nowhere]);
     let line = lonely.line("listens on 127.0.0.1:");
     let (_, rest) = line.split_once("listens on ").unwrap();
     let url = format!("http://{}", rest.split(',').next().unwrap());
@@ -323,13 +265,13 @@ fn workers_hand_policies_on_over_certificates_and_one_that_is_killed_is_done_wit
 #[test]
 fn a_relay_that_strangers_could_reach_is_refused_with_a_remedy() {
     let exposed = ["worker", "--coordinator", "http://127.0.0.1:1", "--relay", "0.0.0.0:0", "--no-cache"];
-    let (status, _, lines) = Process::start(&exposed).end();
+    let (status, _, lines) = start(&exposed).end();
     assert_eq!(status, Some(2), "{lines:#?}");
     assert!(
         lines.iter().any(|line| line.contains("`--relay 0.0.0.0:0` can be reached from other machines")),
         "{lines:#?}"
     );
-    let (status, _, lines) = Process::start(&[&exposed[..], &["--plaintext"]].concat()).end();
+    let (status, _, lines) = start(&[&exposed[..], &["--plaintext"]].concat()).end();
     assert_eq!(status, Some(2), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("does not say where other workers reach it")), "{lines:#?}");
 }
@@ -394,7 +336,7 @@ fn a_run_that_has_ended_can_be_asked_again_at_either_end_and_a_worker_of_another
     cluster.name = "embedded";
     let other = format!("cluster.coordinator.advertise={}", cluster.address);
     let (status, _, lines) =
-        Process::start(&["learner", "-c", "run.toml", "--set", &other, "--set", "seed=8", "--out", "other"]).end();
+        start(&["learner", "-c", "run.toml", "--set", &other, "--set", "seed=8", "--out", "other"]).end();
     assert_eq!(status, Some(1), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("caller belongs to run")), "{lines:#?}");
     assert_eq!(cluster.learner().success()["digest"], world().1.as_str());
@@ -409,11 +351,11 @@ fn a_run_that_has_ended_can_be_asked_again_at_either_end_and_a_worker_of_another
 fn plaintext_beyond_loopback_is_refused_with_a_remedy() {
     let exposed =
         ["coordinator", "-c", "run.toml", "--out", "exposed", "--set", "cluster.coordinator.listen=0.0.0.0:0"];
-    let (status, _, lines) = Process::start(&exposed).end();
+    let (status, _, lines) = start(&exposed).end();
     assert_eq!(status, Some(2), "{lines:#?}");
     assert!(lines[0].contains("can be reached from other machines"), "{lines:#?}");
     assert!(lines.last().unwrap().contains("riser certs"), "{lines:#?}");
-    let (status, _, lines) = Process::start(&["worker", "--no-cache", "--coordinator", "http://192.0.2.1:7470"]).end();
+    let (status, _, lines) = start(&["worker", "--no-cache", "--coordinator", "http://192.0.2.1:7470"]).end();
     assert_eq!(status, Some(2), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("192.0.2.1:7470 is another machine")), "{lines:#?}");
 }

@@ -2,23 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod common;
+#[path = "common/stopped.rs"]
+mod stopped;
+
+use common::{json, prepared, riser, success};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-const CONFIG: &str = r#"
-seed = 7
-[data]
-path = "data"
-[model]
-hidden_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-num_key_value_heads = 1
-intermediate_size = 32
-max_prompt_tokens = 96
+const STAGES: &str = r#"
 [sft]
 steps = 6
 rows_per_batch = 8
@@ -26,9 +19,6 @@ warmup_steps = 2
 validate_every = 3
 validation_rows = 20
 checkpoint_every = 3
-[rollout]
-samples = 6
-group = 4
 [train]
 init = "sft"
 steps = 40
@@ -41,36 +31,21 @@ evaluation_rows = 10
 checkpoint_every = 4
 "#;
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_riser"));
-    command.args(arguments).current_dir(folder).env_clear();
-    command
-}
-
 /// Standard output of a command that must succeed, as JSON, and its standard error.
 fn run(folder: &Path, arguments: &[&str]) -> (Value, String) {
-    let output = command(folder, &[arguments, &["--format", "json"]].concat()).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {stderr}");
-    (serde_json::from_slice(&output.stdout).unwrap_or_default(), stderr)
+    success(riser(folder, arguments))
 }
 
-/// Starts a command, sends `signal` when a line of its standard error starts with `line`, and waits for its end.
+/// Stops a command with `signal` when a line of its standard error starts with `line`.
 fn stopped_at(folder: &Path, arguments: &[&str], line: &str, signal: &str) {
-    let mut child = command(folder, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|text| text.trim_start().starts_with(line)), "no line `{line}`");
-    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-    let rest: Vec<String> = lines.collect();
-    assert!(!child.wait().unwrap().success(), "{rest:?}");
+    let (status, rest) = stopped::stopped_at(folder, arguments, line, signal);
+    assert!(!status.success(), "{rest:?}");
 }
 
 /// Data and a supervised policy.
-fn prepared() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("run.toml"), CONFIG).unwrap();
-    run(folder.path(), &["prepare", "synthetic", "data", "--items", "60", "--users", "150"]);
-    run(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+fn trained() -> tempfile::TempDir {
+    let folder = prepared(STAGES);
+    json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
     folder
 }
 
@@ -92,7 +67,7 @@ fn logged(run: &Path, kind: &str) -> Vec<u64> {
 
 #[test]
 fn a_run_that_is_killed_and_loses_its_newest_checkpoint_ends_with_the_undisturbed_policy() {
-    let folder = prepared();
+    let folder = trained();
     let at = |name: &str| folder.path().join(name);
     let (undisturbed, _) = run(folder.path(), &["train", "-c", "run.toml", "--out", "whole"]);
     let train = ["train", "-c", "run.toml", "--out", "disturbed"];
@@ -119,12 +94,12 @@ fn a_run_that_is_killed_and_loses_its_newest_checkpoint_ends_with_the_undisturbe
 
 #[test]
 fn a_run_with_only_damaged_checkpoints_is_refused_with_a_hint_and_nothing_is_moved() {
-    let folder = prepared();
+    let folder = trained();
     let train = ["train", "-c", "run.toml", "--out", "rl"];
     stopped_at(folder.path(), &train, "6 ", "-INT");
     let all = checkpoints(&folder.path().join("rl"));
     all.iter().for_each(|checkpoint| fs::write(checkpoint.join("checkpoint.json"), "{}").unwrap());
-    let output = command(folder.path(), &train).output().unwrap();
+    let output = riser(folder.path(), &train).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.starts_with("error: none of the "), "{stderr}");
@@ -134,7 +109,7 @@ fn a_run_with_only_damaged_checkpoints_is_refused_with_a_hint_and_nothing_is_mov
 
 #[test]
 fn a_run_whose_folder_is_gone_goes_on_from_its_store() {
-    let folder = prepared();
+    let folder = trained();
     let (undisturbed, _) = run(folder.path(), &["train", "-c", "run.toml", "--out", "whole"]);
     let url = format!("store.url=file://{}", folder.path().join("store").display());
     let train = |out: &str| ["train", "-c", "run.toml", "--set", &url, "--out", out].map(str::to_owned);

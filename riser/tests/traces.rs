@@ -3,42 +3,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod common;
+#[path = "common/process.rs"]
+mod process;
+
+use common::{json, prepared, riser, success};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Text;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use process::{LOST, Process};
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-const CONFIG: &str = r#"
-seed = 7
-[data]
-path = "data"
-[model]
-hidden_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-num_key_value_heads = 1
-intermediate_size = 32
-max_prompt_tokens = 96
+const STAGES: &str = r#"
 [sft]
 steps = 2
 rows_per_batch = 8
 validate_every = 2
 validation_rows = 10
 checkpoint_every = 2
-[rollout]
-samples = 6
-group = 4
 [train]
 init = "sft"
 steps = 6
@@ -54,35 +43,21 @@ learner.listen = "127.0.0.1:0"
 heartbeat = 1
 "#;
 
-/// Longest that a span may keep the test waiting before it counts as lost.
-const LOST: Duration = Duration::from_secs(240);
-
-fn riser(folder: &Path, collector: Option<&str>, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_riser"));
-    command.args(arguments).args(["--format", "json"]).current_dir(folder).env_clear().stdin(Stdio::null());
-    if let Some(address) = collector {
-        // Batches leave at once, so that the test need not wait for them.
-        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", address).env("OTEL_BSP_SCHEDULE_DELAY", "50");
-    }
+/// The program with its traces sent to `collector`.
+fn traced(collector: &str, arguments: &[&str]) -> Command {
+    let mut command = riser(world().0.path(), arguments);
+    // Batches leave at once, so that the test need not wait for them.
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector).env("OTEL_BSP_SCHEDULE_DELAY", "50");
     command
-}
-
-/// Standard output of a command that must succeed, as JSON.
-fn json(mut command: Command) -> Value {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Data, supervised model, and the digest of a run without traces; made once for all tests.
 fn world() -> &'static (tempfile::TempDir, String) {
     static WORLD: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
     WORLD.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("run.toml"), CONFIG).unwrap();
-        json(riser(folder.path(), None, &["prepare", "synthetic", "data", "--items", "60", "--users", "150"]));
-        json(riser(folder.path(), None, &["sft", "-c", "run.toml", "--out", "sft"]));
-        let trained = json(riser(folder.path(), None, &["train", "-c", "run.toml", "--out", "untraced"]));
+        let folder = prepared(STAGES);
+        json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
+        let trained = json(folder.path(), &["train", "-c", "run.toml", "--out", "untraced"]);
         let digest = trained["digest"].as_str().unwrap().to_owned();
         (folder, digest)
     })
@@ -131,32 +106,16 @@ fn collector() -> (String, Receiver<Seen>) {
     (address, spans)
 }
 
-/// Kills a process that the test no longer needs.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_trace_leads_from_the_coordinators_lease_over_the_worker_to_the_learners_step() {
     let (collector, spans) = collector();
-    let folder = world().0.path();
-    let start = |arguments: &[&str], stderr: Stdio| {
-        let mut command = riser(folder, Some(&collector), arguments);
-        Killed(command.stdout(Stdio::null()).stderr(stderr).spawn().unwrap())
-    };
-    let mut coordinator = start(&["coordinator", "-c", "run.toml", "--out", "c"], Stdio::piped());
-    let mut lines = BufReader::new(coordinator.0.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let line = lines.find(|line| line.contains("listens on ")).unwrap();
-    std::thread::spawn(move || lines.for_each(drop));
+    let start = |arguments: &[&str]| Process::start(traced(&collector, arguments));
+    let mut coordinator = start(&["coordinator", "-c", "run.toml", "--out", "c"]);
+    let line = coordinator.line("listens on ");
     let address = line.rsplit(' ').next().unwrap();
     let advertise = format!("cluster.coordinator.advertise={address}");
-    let _learner = start(&["learner", "-c", "run.toml", "--out", "traced", "--set", &advertise], Stdio::null());
-    let _worker = start(&["worker", "--coordinator", &format!("http://{address}")], Stdio::null());
+    let _learner = start(&["learner", "-c", "run.toml", "--out", "traced", "--set", &advertise]);
+    let _worker = start(&["worker", "--coordinator", &format!("http://{address}")]);
 
     let mut all: Vec<Seen> = vec![];
     // The parent of a span by its name and the process it must come from, all in one trace.
@@ -194,20 +153,20 @@ fn a_trace_leads_from_the_coordinators_lease_over_the_worker_to_the_learners_ste
 
 #[test]
 fn a_collector_that_is_deaf_or_away_costs_a_run_nothing() {
-    let (folder, digest) = world();
+    let (_, digest) = world();
     // Takes connections and never says a word.
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     for (out, collector) in
         [("deaf", format!("http://{}", deaf.local_addr().unwrap())), ("away", "http://127.0.0.1:1".to_owned())]
     {
-        let trained = json(riser(folder.path(), Some(&collector), &["train", "-c", "run.toml", "--out", out]));
+        let (trained, _) = success(traced(&collector, &["train", "-c", "run.toml", "--out", out]));
         assert_eq!(trained["digest"], digest.as_str(), "{out}");
     }
 }
 
 #[test]
 fn an_endpoint_that_is_none_is_refused_by_name() {
-    let output = riser(world().0.path(), Some("not an address"), &["config", "show"]).output().unwrap();
+    let output = traced("not an address", &["config", "show"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("cannot send traces to `OTEL_EXPORTER_OTLP_ENDPOINT=not an address`"), "{stderr}");

@@ -2,22 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Command, Stdio};
+mod common;
+#[path = "common/stopped.rs"]
+mod stopped;
 
-const CONFIG: &str = r#"
-seed = 7
-[data]
-path = "data"
-[model]
-hidden_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-num_key_value_heads = 1
-intermediate_size = 32
-max_prompt_tokens = 96
+use common::{json, prepared, riser};
+use serde_json::Value;
+use std::path::Path;
+use stopped::stopped_at;
+
+const STAGES: &str = r#"
 [sft]
 steps = 12
 rows_per_batch = 8
@@ -25,9 +19,6 @@ warmup_steps = 2
 validate_every = 4
 validation_rows = 20
 checkpoint_every = 4
-[rollout]
-samples = 6
-group = 4
 [train]
 init = "sft"
 steps = 6
@@ -41,50 +32,22 @@ rows = 30
 top_k = 10
 "#;
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_riser"));
-    command.args(arguments).current_dir(folder).env_clear();
-    command
-}
-
 /// Exit status, standard output, standard error.
-fn riser(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = command(folder, arguments).output().unwrap();
+fn output(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let output = riser(folder, arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Standard output of a command that must succeed, as JSON.
-fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let (status, stdout, stderr) = riser(folder, &[arguments, &["--format", "json"]].concat());
-    assert_eq!(status, 0, "{arguments:?}: {stderr}");
-    serde_json::from_str(&stdout).unwrap()
-}
-
-/// A folder with prepared data and the configuration.
-fn prepared() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("run.toml"), CONFIG).unwrap();
-    let prepared = json(folder.path(), &["prepare", "synthetic", "data", "--items", "60", "--users", "150"]);
-    assert_eq!(prepared["counts"]["items"], 60);
-    folder
-}
-
-/// Starts a command, sends Ctrl-C when a line of its standard error starts with `line`, and waits for its end.
+/// Ends a command with Ctrl-C when a line of its standard error starts with `line`.
 fn interrupted_at(folder: &Path, arguments: &[&str], line: &str) {
-    let mut child = command(folder, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|text| text.trim_start().starts_with(line)), "no line `{line}`");
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    let rest: Vec<String> = lines.collect();
-    assert_eq!(child.wait().unwrap().code(), Some(1), "{rest:?}");
-    assert!(rest.iter().any(|text| text == "error: the run was stopped before its end"), "{rest:?}");
-    assert!(rest.last().unwrap().starts_with("hint: what was done is saved"), "{rest:?}");
+    let (status, rest) = stopped_at(folder, arguments, line, "-INT");
+    assert_eq!(status.code(), Some(1), "{rest:?}");
 }
 
 #[test]
 fn every_command_does_its_part_on_a_generated_catalog() {
-    let folder = prepared();
+    let folder = prepared(STAGES);
     let at = |name: &str| folder.path().join(name);
     json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
     let trained = json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]);
@@ -114,7 +77,7 @@ fn every_command_does_its_part_on_a_generated_catalog() {
     let again = json(folder.path(), &["evaluate", "exported", "-c", "run.toml"]);
     assert_eq!((&again["policy"], &again["summary"]), (&evaluated["policy"], &evaluated["summary"]));
 
-    let (status, _, stderr) = riser(folder.path(), &["export", "rl", "exported"]);
+    let (status, _, stderr) = output(folder.path(), &["export", "rl", "exported"]);
     assert_eq!(
         (status, stderr.as_str()),
         (2, "error: exported exists and is not empty\n\nhint: choose a new folder\n")
@@ -123,9 +86,9 @@ fn every_command_does_its_part_on_a_generated_catalog() {
 
 #[test]
 fn mistakes_about_data_and_runs_end_with_status_2_and_a_hint() {
-    let folder = prepared();
+    let folder = prepared(STAGES);
     let refusal = |arguments: &[&str]| {
-        let (status, stdout, stderr) = riser(folder.path(), arguments);
+        let (status, stdout, stderr) = output(folder.path(), arguments);
         assert_eq!((status, stdout.as_str()), (2, ""), "{stderr}");
         assert!(stderr.contains("\n\nhint: "), "{stderr}");
         stderr
@@ -143,7 +106,7 @@ fn mistakes_about_data_and_runs_end_with_status_2_and_a_hint() {
 
 #[test]
 fn a_finished_run_is_not_run_again() {
-    let folder = prepared();
+    let folder = prepared(STAGES);
     json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
     let first = json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]);
     let metrics = std::fs::read(folder.path().join("rl/metrics.jsonl")).unwrap();
@@ -153,7 +116,7 @@ fn a_finished_run_is_not_run_again() {
 
 #[test]
 fn interrupted_runs_end_with_the_same_bits_whatever_the_number_of_workers() {
-    let folder = prepared();
+    let folder = prepared(STAGES);
     let sft = ["sft", "-c", "run.toml", "--set", "sft.steps=400", "--out"];
     let slow = [&sft[..], &["interrupted"]].concat();
     interrupted_at(folder.path(), &slow, "10 ");
@@ -182,9 +145,9 @@ fn interrupted_runs_end_with_the_same_bits_whatever_the_number_of_workers() {
 
 #[test]
 fn a_log_that_was_tampered_with_ends_the_audit_with_status_1_and_names_the_event() {
-    let folder = prepared();
+    let folder = prepared(STAGES);
     json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
-    let (status, _, stderr) = riser(folder.path(), &["audit", "sft"]);
+    let (status, _, stderr) = output(folder.path(), &["audit", "sft"]);
     assert_eq!(status, 2, "{stderr}");
     assert!(stderr.starts_with("error: sft has no event log"), "{stderr}");
     json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]);
@@ -192,7 +155,7 @@ fn a_log_that_was_tampered_with_ends_the_audit_with_status_1_and_names_the_event
     let event: i64 = connection.query_row("SELECT id FROM batches WHERE group_id = 35", [], |row| row.get(0)).unwrap();
     connection.execute("UPDATE batches SET group_id = 0 WHERE group_id = 35", []).unwrap();
     drop(connection);
-    let (status, stdout, stderr) = riser(folder.path(), &["audit", "rl"]);
+    let (status, stdout, stderr) = output(folder.path(), &["audit", "rl"]);
     assert_eq!(status, 1);
     let line = format!(
         "a group is trained on at most once: event {event} (batches): group 0 was trained on into version 6, and before \
@@ -205,7 +168,7 @@ fn a_log_that_was_tampered_with_ends_the_audit_with_status_1_and_names_the_event
 #[test]
 fn a_run_with_bf16_weights_gives_the_same_bits_with_any_number_of_workers_and_says_how_far_sampler_and_learner_are_apart()
  {
-    let folder = prepared();
+    let folder = prepared(STAGES);
     json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
     let train = |dtype: &str, workers: u32| {
         let (dtype, workers) = (format!("train.served_dtype={dtype}"), format!("train.workers={workers}"));

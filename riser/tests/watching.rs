@@ -3,35 +3,28 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod common;
+#[path = "common/process.rs"]
+mod process;
+
+use common::{json, prepared, riser};
+use process::Process;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 /// A run that lasts until it has been watched.
-const CONFIG: &str = r#"
-seed = 7
-[data]
-path = "data"
-[model]
-hidden_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-num_key_value_heads = 1
-intermediate_size = 32
-max_prompt_tokens = 96
+const STAGES: &str = r#"
 [sft]
 steps = 2
 rows_per_batch = 8
 validate_every = 2
 validation_rows = 10
 checkpoint_every = 2
-[rollout]
-samples = 6
-group = 4
 [train]
 init = "sft"
 steps = 100000
@@ -52,12 +45,6 @@ lease_timeout = 5
 heartbeat = 1
 "#;
 
-fn riser(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_riser"));
-    command.args(arguments).current_dir(folder).env_clear();
-    command
-}
-
 /// Exit status, standard output and standard error of a command that ends by itself.
 fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = riser(world(), arguments).stdin(Stdio::null()).output().unwrap();
@@ -69,69 +56,22 @@ fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn world() -> &'static Path {
     static WORLD: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = WORLD.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("run.toml"), CONFIG).unwrap();
+        let folder = prepared(STAGES);
         std::fs::write(folder.path().join("token"), "0123456789abcdef0123456789abcdef\n").unwrap();
-        for arguments in [
-            &["prepare", "synthetic", "data", "--items", "60", "--users", "150"][..],
-            &["sft", "-c", "run.toml", "--out", "sft"],
-        ] {
-            let made = riser(folder.path(), arguments).output().unwrap();
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        }
+        json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
         folder
     });
     folder.path()
 }
 
-/// A process whose standard error is read line by line; killed when dropped.
-struct Process {
-    child: Child,
-    stderr: BufReader<std::process::ChildStderr>,
+/// Starts a process in the folder of the tests.
+fn start(arguments: &[&str]) -> Process {
+    Process::start(riser(world(), arguments))
 }
 
-impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = riser(world(), arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { child, stderr }
-    }
-
-    /// The rest of the first line that contains `text`, after it.
-    fn after(&mut self, text: &str) -> String {
-        let mut seen = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(self.stderr.read_line(&mut line).unwrap() > 0, "no line `{text}` in {seen}");
-            if let Some((_, rest)) = line.split_once(text) {
-                return rest.trim().to_owned();
-            }
-            seen += &line;
-        }
-    }
-
-    /// Lets the process write on without being read.
-    fn let_go(mut self) -> Child {
-        let mut stderr = self.stderr;
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        self.child.stdin.take();
-        self.child
-    }
-}
-
-/// Kills a process that the test no longer needs.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The rest of the first line that contains `text`, after it.
+fn after(process: &mut Process, text: &str) -> String {
+    process.line(text).split_once(text).unwrap().1.trim().to_owned()
 }
 
 /// Status line and body of an answer over HTTP.
@@ -163,9 +103,8 @@ fn documented() -> BTreeMap<String, String> {
 
 #[test]
 fn the_metrics_of_a_run_are_exactly_the_documented_ones() {
-    let mut run = Process::start(&["train", "-c", "run.toml", "--out", "figures", "--metrics", "127.0.0.1:0"]);
-    let address = run.after("metrics at http://").strip_suffix("/metrics").unwrap().to_owned();
-    let _run = Killed(run.let_go());
+    let mut run = start(&["train", "-c", "run.toml", "--out", "figures", "--metrics", "127.0.0.1:0"]);
+    let address = after(&mut run, "metrics at http://").strip_suffix("/metrics").unwrap().to_owned();
     let documented = documented();
     assert!(documented.len() > 30, "{documented:?}");
     // Every figure of the run's own doing is there as soon as there has been an evaluation and a checkpoint.
@@ -213,9 +152,9 @@ fn an_address_that_is_taken_ends_the_command_before_its_work() {
 
 #[test]
 fn a_coordinator_says_how_its_run_stands_to_whoever_has_the_token() {
-    let mut coordinator = Process::start(&["coordinator", "-c", "run.toml", "--out", "watched-coordinator"]);
-    let metrics = coordinator.after("metrics at http://").strip_suffix("/metrics").unwrap().to_owned();
-    let address = coordinator.after("listens on ");
+    let mut coordinator = start(&["coordinator", "-c", "run.toml", "--out", "watched-coordinator"]);
+    let metrics = after(&mut coordinator, "metrics at http://").strip_suffix("/metrics").unwrap().to_owned();
+    let address = after(&mut coordinator, "listens on ");
     let url = format!("http://{address}");
     let status = |more: &[&str]| output(&[&["status", "--coordinator", &url][..], more].concat());
     let json = || -> Value {
@@ -232,10 +171,9 @@ fn a_coordinator_says_how_its_run_stands_to_whoever_has_the_token() {
     assert!(stderr.contains("this run asks for a join token"), "{stderr}");
 
     let advertise = format!("cluster.coordinator.advertise={address}");
-    let learner = Process::start(&["learner", "-c", "run.toml", "--out", "watched", "--set", &advertise]);
+    let _learner = start(&["learner", "-c", "run.toml", "--out", "watched", "--set", &advertise]);
     let worker = ["worker", "--coordinator", &url, "--token-file", "token"];
-    let [first, second] = [Process::start(&worker), Process::start(&worker)];
-    let _others = [coordinator, learner, first, second].map(|process| Killed(process.let_go()));
+    let _workers = [start(&worker), start(&worker)];
     // Until the run has been going for a while.
     let watched = loop {
         let status = json();
