@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 /// Commands that may wait for the actor.
 const MAILBOX: usize = 64;
 
-/// Longest time that the figures stay as they are while nothing happens.
+/// Longest time that the figures stay as they are, while nothing happens or too much.
 const REFRESH: Duration = Duration::from_secs(5);
 
 /// What a handler asks of the actor.
@@ -200,7 +200,7 @@ impl CoordinatorActor {
     /// # Errors
     /// [`CoordinatorError::Prompt`] if the dataset fails.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<Counts, CoordinatorError> {
-        let start = Instant::now();
+        let (start, mut refreshed) = (Instant::now(), Duration::ZERO);
         self.tell(RunEvent::CoordinatorStarted { coordinator: self.incarnation }).await;
         loop {
             let deadline = self.schedule.next_deadline();
@@ -214,7 +214,11 @@ impl CoordinatorActor {
             if let Some(command) = command {
                 self.handle(command, now).await?;
             }
-            self.overview.refresh(&self.schedule, now);
+            // The figures go through all workers and all pending leases, which is too much for every command of a burst.
+            if self.commands.is_empty() || now >= refreshed + REFRESH {
+                refreshed = now;
+                self.overview.refresh(&self.schedule, now);
+            }
         }
         tracing::info!(version = ?self.schedule.version(), "coordinator stopped");
         Ok(self.schedule.counts())

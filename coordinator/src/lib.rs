@@ -2,8 +2,7 @@
 //!
 //! All decisions are in [`schedule`], a pure state machine that is given the time; [`actor`] feeds it and waits for it,
 //! [`service`] is its gRPC face, [`catalog`] hands out the items, `overview` says how the run stands, [`reception`] says who is
-//! let in, [`prompts`] is where prompts come from. The crate refuses
-//! to know how groups are sampled or trained on.
+//! let in, [`prompts`] is where prompts come from. The crate refuses to know how groups are sampled or trained on.
 //!
 //! Start reading at [`schedule`].
 

@@ -6,13 +6,13 @@
 use crate::reception::Strangers;
 use riser_core::{
     activity::{TimeSpent, Trouble, Troubles, WorkerReport, readable},
-    cluster_status::WorkerStatus,
+    cluster_status::{WorkerStatus, lag},
     config::HostPort,
     digest::Digest,
     ids::{PolicyVersion, WorkerId},
     relay_roster::RelayRoster,
 };
-use riser_proto::{join::RunDescription, status::lag};
+use riser_proto::join::RunDescription;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

@@ -81,6 +81,11 @@ pub struct WorkerStatus {
     pub heard_seconds_ago: f64,
 }
 
+/// Versions by which a worker is behind; 0 also while it holds a version that the coordinator has not heard of yet.
+pub fn lag(version: Option<PolicyVersion>, newest: Option<PolicyVersion>) -> Option<u64> {
+    Some(newest?.0.saturating_sub(version?.0))
+}
+
 /// The work on loan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LeaseStatus {

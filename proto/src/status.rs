@@ -4,7 +4,7 @@ use crate::{WireError, error, lease::millis, v1};
 use riser_core::{
     activity::{LearnerActivity, LearnerStage, MAX_TROUBLES, TimeSpent, Trouble, WorkerReport, WorkerStage, readable},
     cluster_status::{
-        Bottleneck, ClusterStatus, CoordinatorStatus, LearnerStatus, LeaseStatus, Throughput, WorkerStatus,
+        Bottleneck, ClusterStatus, CoordinatorStatus, LearnerStatus, LeaseStatus, Throughput, WorkerStatus, lag,
     },
     ids::{Incarnation, PolicyVersion, WorkerId},
 };
@@ -233,11 +233,6 @@ fn worker(worker: v1::WorkerStatus, newest: Option<PolicyVersion>) -> Result<Wor
         groups: worker.groups,
         heard_seconds_ago: seconds(worker.heard_millis_ago),
     })
-}
-
-/// Versions by which a worker is behind; 0 also while it holds a version that the coordinator has not heard of yet.
-pub fn lag(version: Option<PolicyVersion>, newest: Option<PolicyVersion>) -> Option<u64> {
-    Some(newest?.0.saturating_sub(version?.0))
 }
 
 fn positive(field: &'static str, value: Option<f64>) -> Result<Option<f64>, WireError> {
