@@ -7,26 +7,15 @@
 #![expect(clippy::print_stdout, reason = "standard output is what this program is for")]
 #![expect(clippy::unwrap_used, reason = "a measurement ends at the first surprise")]
 
+mod synthetic_policy;
+
 use rand::Rng;
 use riser_core::{
     delta::{Packing, PolicyDelta, apply, encode},
-    ids::PolicyVersion,
     random::Seed,
-    snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype},
 };
 use std::time::Instant;
-
-/// Elements of each tensor, as in the layers of a model 1,024 wide.
-const TENSOR: usize = 1024 * 4096;
-
-fn policy(version: u64, tensors: &[Vec<u16>]) -> PolicySnapshot {
-    let tensor = |(place, values): (usize, &Vec<u16>)| {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        SnapshotTensor::new(format!("layer.{place:03}"), vec![values.len() as u64], TensorDtype::Bf16, bytes.into())
-    };
-    let tensors = tensors.iter().enumerate().map(tensor).collect::<Result<Vec<_>, _>>().unwrap();
-    PolicySnapshot::new(PolicyVersion(version), tensors).unwrap()
-}
+use synthetic_policy::{TENSOR, policy};
 
 /// Median seconds of a call and its last result.
 fn median<T>(rounds: usize, mut call: impl FnMut() -> T) -> (f64, T) {

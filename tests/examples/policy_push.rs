@@ -10,15 +10,12 @@
 #![expect(clippy::print_stdout, reason = "standard output is what this program is for")]
 #![expect(clippy::unwrap_used, reason = "a measurement ends at the first surprise")]
 
+#[path = "../../core/examples/synthetic_policy/mod.rs"]
+mod synthetic_policy;
+
 use bytes::Bytes;
 use rand::Rng;
-use riser_core::{
-    ids::PolicyVersion,
-    lockstep::Lockstep,
-    pacing::Pacing,
-    random::Seed,
-    snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype},
-};
+use riser_core::{lockstep::Lockstep, pacing::Pacing, random::Seed, snapshot::PolicySnapshot};
 use riser_learner::{
     distribution::{Distribution, DistributionSettings},
     publisher::Publisher,
@@ -32,6 +29,7 @@ use riser_proto::{
 };
 use riser_rollout_worker::relay::{self, RelaySettings};
 use std::{net::SocketAddr, sync::Arc, time::Instant};
+use synthetic_policy::{TENSOR, policy};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -41,9 +39,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Endpoint;
 
-/// Elements of each tensor, as in the layers of a model 1,024 wide.
-const TENSOR: usize = 1024 * 4096;
-
 /// Shares of changed bf16 elements per optimizer step that were measured at learning rates of 1e-6, 1e-5 and 1e-4.
 const SHARES: [(f64, &str); 3] = [(0.0093, "1e-6"), (0.0622, "1e-5"), (0.307, "1e-4")];
 
@@ -52,15 +47,6 @@ struct Arrived {
     bytes: u64,
     received: Instant,
     opened: Instant,
-}
-
-fn policy(version: u64, tensors: &[Vec<u16>]) -> PolicySnapshot {
-    let tensor = |(place, values): (usize, &Vec<u16>)| {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        SnapshotTensor::new(format!("layer.{place:03}"), vec![values.len() as u64], TensorDtype::Bf16, bytes.into())
-    };
-    let tensors = tensors.iter().enumerate().map(tensor).collect::<Result<Vec<_>, _>>().unwrap();
-    PolicySnapshot::new(PolicyVersion(version), tensors).unwrap()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
