@@ -1,7 +1,7 @@
 //! Generates the gRPC code. protox is a compiler in Rust, so no `protoc` has to be installed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["group", "coordinator", "catalog", "learner", "relay", "status"]
+    let files = ["group", "coordinator", "catalog", "learner", "operator", "relay", "status"]
         .map(|name| format!("proto/riser/v1/{name}.proto"));
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(files, ["proto"])?;

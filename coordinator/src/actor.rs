@@ -3,21 +3,23 @@
 //! | | |
 //! |---|---|
 //! | takes | commands of the gRPC handlers, mailbox of 64 |
-//! | waits for | the next command or the schedule's next deadline |
+//! | waits for | the next command, the schedule's next deadline, or a catalog that is being opened |
 //! | gives | an answer to each command through its own channel; what happened to leases to the run's event log |
 //!
 //! An answer goes out after what it is about has gone to the event log, so a slow log slows the schedule down.
 
 use crate::{
     Counts,
+    catalogs::{Catalogs, RunData, Shelf},
     overview::Overview,
-    prompts::{PromptError, PromptSource, Prompts},
+    prompts::PromptError,
     roll::Roll,
     schedule::{AskId, Effect, Event, Grant, Schedule, ScheduleConfig, ScheduleError},
 };
 use riser_core::{
     activity::LearnerActivity,
     cluster_status::ClusterStatus,
+    digest::Digest,
     ids::{Incarnation, WorkerId},
     learner_report::LearnerReport,
     lease::{Claim, Lease},
@@ -75,6 +77,9 @@ pub enum CoordinatorError {
     /// The dataset failed.
     #[error(transparent)]
     Prompt(#[from] PromptError),
+    /// The learner trains with another catalog than the run's.
+    #[error("the learner's run begins with catalog {}, this one with another", .0.short())]
+    Catalog(Digest),
     /// The gRPC server failed.
     #[error("server of the coordinator failed: {0}")]
     Server(#[source] tonic::transport::Error),
@@ -90,6 +95,7 @@ pub struct Stopped;
 pub struct CoordinatorHandle {
     commands: mpsc::Sender<Command>,
     learner: watch::Receiver<Option<LearnerPlace>>,
+    catalogs: watch::Receiver<Shelf>,
     over: CancellationToken,
 }
 
@@ -140,6 +146,11 @@ impl CoordinatorHandle {
         self.learner.clone()
     }
 
+    /// The catalogs that are handed out.
+    pub(crate) fn catalogs(&self) -> watch::Receiver<Shelf> {
+        self.catalogs.clone()
+    }
+
     /// Cancelled once every batch has been trained.
     pub fn over(&self) -> &CancellationToken {
         &self.over
@@ -152,12 +163,12 @@ impl CoordinatorHandle {
     }
 }
 
-/// Owns the schedule, the prompts and the questions that wait for an answer.
+/// Owns the schedule, the catalogs with their prompts and the questions that wait for an answer.
 pub struct CoordinatorActor {
     schedule: Schedule,
     incarnation: Incarnation,
     lease_timeout: Duration,
-    prompts: Prompts,
+    catalogs: Catalogs,
     log: mpsc::Sender<RunEvent>,
     commands: mpsc::Receiver<Command>,
     asks: HashMap<AskId, Asked>,
@@ -172,27 +183,29 @@ impl CoordinatorActor {
     pub(crate) fn new(
         config: ScheduleConfig,
         seed: Seed,
-        prompts: Box<dyn PromptSource>,
+        data: RunData,
         log: mpsc::Sender<RunEvent>,
         roll: Arc<Roll>,
     ) -> (Self, CoordinatorHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
         let (place, learner) = watch::channel(None);
         let over = CancellationToken::new();
+        let catalogs = Catalogs::new(data, seed);
+        let handle = CoordinatorHandle { commands: sender, learner, catalogs: catalogs.shelf(), over: over.clone() };
         let actor = Self {
             schedule: Schedule::new(config),
             incarnation: config.incarnation,
             lease_timeout: config.lease_timeout,
-            prompts: Prompts::new(prompts, seed),
+            catalogs,
             log,
             commands,
             asks: HashMap::new(),
             next_ask: 0,
             learner: place,
             overview: Overview::new(roll),
-            over: over.clone(),
+            over,
         };
-        (actor, CoordinatorHandle { commands: sender, learner, over })
+        (actor, handle)
     }
 
     /// Serves commands until `shutdown`.
@@ -208,6 +221,10 @@ impl CoordinatorActor {
                 () = shutdown.cancelled() => break,
                 command = self.commands.recv() => Some(command),
                 () = sleep_until(start, deadline) => Some(None),
+                opened = self.catalogs.opened() => {
+                    self.opened(opened, start.elapsed()).await?;
+                    continue;
+                }
                 () = tokio::time::sleep(REFRESH) => None,
             };
             let now = start.elapsed();
@@ -251,6 +268,7 @@ impl CoordinatorActor {
             Some(Command::Report { report: Report { position, place, activity }, reply }) => {
                 let result = self.apply(Event::Report(position.clone()), now).await?;
                 if result.is_ok() {
+                    self.follow(&position, now).await?;
                     self.overview.reported(&position, activity, now);
                     // The schedule has refused a learner that has been replaced, so this is the one to work for.
                     if let Some(place) = place {
@@ -272,6 +290,42 @@ impl CoordinatorActor {
                 // A tick is never refused.
                 let _ = self.apply(Event::Tick, now).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the catalogs that the learner names.
+    async fn follow(&mut self, report: &LearnerReport, now: Duration) -> Result<(), CoordinatorError> {
+        if !self.catalogs.begins(&report.catalogs) {
+            return Err(CoordinatorError::Catalog(report.catalogs.eras()[0].catalog));
+        }
+        let here = self.catalogs.follow(&report.catalogs, report.version.0);
+        // What is here is never refused.
+        let _ = self.apply(Event::Catalogs(here), now).await?;
+        Ok(())
+    }
+
+    /// A catalog is here, or cannot be opened.
+    async fn opened(
+        &mut self,
+        opened: Result<Digest, (Digest, String)>,
+        now: Duration,
+    ) -> Result<(), CoordinatorError> {
+        match opened {
+            Ok(catalog) => tracing::info!(catalog = catalog.short(), "catalog is open"),
+            Err((catalog, reason)) => {
+                tracing::warn!(
+                    catalog = catalog.short(),
+                    reason,
+                    "catalog cannot be opened, batches that need it wait"
+                );
+                self.overview.trouble(&format!("catalog {} cannot be opened: {reason}", catalog.short()));
+            }
+        }
+        // What could not be opened is tried again, what came may be over already.
+        if let (Some(plan), Some(version)) = (self.schedule.catalogs(), self.schedule.version()) {
+            let here = self.catalogs.follow(plan, version.0);
+            let _ = self.apply(Event::Catalogs(here), now).await?;
         }
         Ok(())
     }
@@ -331,9 +385,11 @@ impl CoordinatorActor {
     }
 
     fn fill(&mut self, grant: Grant) -> Result<Lease, PromptError> {
-        let requests = grant.group_ids().map(|group| self.prompts.request(group)).collect::<Result<_, _>>()?;
+        let catalog = grant.catalog;
+        let requests =
+            grant.group_ids().map(|group| self.catalogs.request(catalog, group)).collect::<Result<_, _>>()?;
         let Grant { lease: id, epoch, version, .. } = grant;
-        Ok(Lease { id, epoch, version, timeout: self.lease_timeout, requests })
+        Ok(Lease { id, epoch, version, catalog, timeout: self.lease_timeout, requests })
     }
 
     /// Answers a question; false if whoever asked is gone.

@@ -1,21 +1,30 @@
 //! Hands out the catalog: every answer is a slice of memory that is there already.
 
+use crate::catalogs::Shelf;
 use riser_proto::{
-    catalog::CatalogFile,
+    catalog::{self, CatalogFile},
     v1::{self, catalog_server::Catalog},
 };
+use std::collections::BTreeMap;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-/// The gRPC face of a catalog.
+/// The gRPC face of the catalogs.
 #[derive(Debug, Clone)]
 pub struct CatalogService {
-    file: CatalogFile,
+    shelf: watch::Receiver<Shelf>,
 }
 
 impl CatalogService {
-    /// A face for `file`.
+    /// A face for `file`, and for nothing else ever.
     pub fn new(file: CatalogFile) -> Self {
-        Self { file }
+        let current = file.manifest().catalog();
+        Self::following(watch::channel(Shelf { current, files: BTreeMap::from([(current, file)]) }).1)
+    }
+
+    /// A face for whatever is on the shelf.
+    pub(crate) fn following(shelf: watch::Receiver<Shelf>) -> Self {
+        Self { shelf }
     }
 }
 
@@ -23,15 +32,25 @@ impl CatalogService {
 impl Catalog for CatalogService {
     async fn describe(
         &self,
-        _request: Request<v1::DescribeCatalogRequest>,
+        request: Request<v1::DescribeCatalogRequest>,
     ) -> Result<Response<v1::CatalogManifest>, Status> {
-        Ok(Response::new(self.file.manifest().into()))
+        let asked = catalog::described(request.get_ref())?;
+        let shelf = self.shelf.borrow();
+        let wanted = asked.unwrap_or(shelf.current);
+        match shelf.files.get(&wanted) {
+            Some(file) => Ok(Response::new(file.manifest().into())),
+            // A coordinator that was started again may be about to open it.
+            None => Err(Status::unavailable(format!("catalog {} is not here, or not yet", wanted.short()))),
+        }
     }
 
     async fn fetch(&self, request: Request<v1::FetchChunkRequest>) -> Result<Response<v1::CatalogChunk>, Status> {
-        match self.file.chunk(request.get_ref())? {
-            Some(data) => Ok(Response::new(v1::CatalogChunk { data })),
-            None => Err(Status::not_found("the catalog of this run has no such chunk")),
+        let shelf = self.shelf.borrow();
+        for file in shelf.files.values() {
+            if let Some(data) = file.chunk(request.get_ref())? {
+                return Ok(Response::new(v1::CatalogChunk { data }));
+            }
         }
+        Err(Status::not_found("no catalog of this run has such a chunk"))
     }
 }

@@ -1,13 +1,14 @@
 //! The coordinator: decides which worker samples which groups with which policy, and hands out the catalog.
 //!
 //! All decisions are in [`schedule`], a pure state machine that is given the time; [`actor`] feeds it and waits for it,
-//! [`service`] is its gRPC face, [`catalog`] hands out the items, `overview` says how the run stands, [`reception`] says who is
+//! [`service`] is its gRPC face, [`catalog`] hands out the items, [`catalogs`] takes in new ones, `overview` says how the run stands, [`reception`] says who is
 //! let in, [`prompts`] is where prompts come from. The crate refuses to know how groups are sampled or trained on.
 //!
 //! Start reading at [`schedule`].
 
 pub mod actor;
 pub mod catalog;
+pub mod catalogs;
 mod counts;
 mod meter;
 mod overview;
@@ -22,12 +23,14 @@ pub use counts::Counts;
 
 use actor::{CoordinatorActor, CoordinatorError, Report};
 use catalog::CatalogService;
+use catalogs::RunData;
 use prompts::PromptSource;
 use reception::Reception;
 use riser_core::{
-    ids::Incarnation, learner_report::LearnerReport, prefix_tree::PrefixTree, random::Seed, run_event::RunEvent,
+    catalog::plan::CatalogPlan, ids::Incarnation, learner_report::LearnerReport, prefix_tree::PrefixTree, random::Seed,
+    run_event::RunEvent,
 };
-use riser_proto::{catalog::CatalogFile, health, transport, v1::coordinator_server::CoordinatorServer};
+use riser_proto::{health, transport, v1::coordinator_server::CoordinatorServer};
 use roll::{Limits, Roll};
 use schedule::ScheduleConfig;
 use service::{CoordinatorService, MAX_WAIT, WatchService};
@@ -62,7 +65,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     IE: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    serve(config, seed, prompts, tree, Reception::default(), incoming, log, shutdown).await
+    serve(config, seed, RunData::fixed(prompts, tree), Reception::default(), incoming, log, shutdown).await
 }
 
 /// Runs the role until `shutdown`: the actor and its gRPC face on the connections of `incoming`. With a reception for
@@ -74,12 +77,10 @@ where
 ///
 /// # Errors
 /// [`CoordinatorError`] if a prompt cannot be read or the server fails.
-#[expect(clippy::too_many_arguments, reason = "each is a part of its own; see `run` for the usual case")]
 pub async fn serve<I, IO, IE>(
     config: ScheduleConfig,
     seed: Seed,
-    prompts: Box<dyn PromptSource>,
-    tree: &PrefixTree,
+    data: RunData,
     reception: Reception,
     incoming: I,
     log: mpsc::Sender<RunEvent>,
@@ -93,12 +94,13 @@ where
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
     let is_over = reception.strangers.as_ref().is_some_and(|strangers| strangers.is_over);
-    let the_end = is_over.then(|| LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches));
+    let plan = CatalogPlan::new(data.first.file.manifest().catalog());
+    let the_end = is_over.then(|| LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches, plan));
     let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
     let roll = Arc::new(Roll::new(reception.strangers, limits));
-    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log, roll.clone());
+    let (actor, handle) = CoordinatorActor::new(config, seed, data, log, roll.clone());
     let over = handle.over().clone();
-    let catalog = transport::catalog_server(CatalogService::new(CatalogFile::new(tree)));
+    let catalog = transport::catalog_server(CatalogService::following(handle.catalogs()));
     let watch = transport::watch_server(WatchService::new(handle.clone()));
     let service = CoordinatorService::new(handle.clone(), roll.clone());
     let service = transport::coordinator_server(service);

@@ -73,6 +73,11 @@ impl Overview {
         }
     }
 
+    /// Something went wrong with the coordinator itself.
+    pub(crate) fn trouble(&self, what: &str) {
+        self.roll.own_trouble(what);
+    }
+
     /// A worker waited so long for its lease.
     pub(crate) fn granted_after(&self, wait: Duration) {
         self.meter.granted_after(wait);

@@ -128,6 +128,11 @@ impl Roll {
         self.note(&who, what);
     }
 
+    /// Something went wrong with the coordinator itself.
+    pub(crate) fn own_trouble(&self, what: &str) {
+        self.note("coordinator", what);
+    }
+
     /// What went wrong lately, oldest first.
     pub(crate) fn troubles(&self) -> Vec<Trouble> {
         self.members().troubles.list(self.start.elapsed())

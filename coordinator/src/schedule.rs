@@ -19,6 +19,9 @@
 //! holds nothing, goes on all the same, and whichever copy reaches the learner first counts. Epochs never repeat because
 //! their high part is the coordinator's incarnation; only that number has to be kept, once per start.
 //!
+//! **Catalogs.** Every report says which catalog each batch is made with, and a stretch is opened by a report, so a lease
+//! names the catalog of its batch. Batches whose catalog is not here yet ([`Event::Catalogs`]) stay closed until it is.
+//!
 //! **Fast and slow workers.** Whoever asks gets the next lease, so the fast ones take more. When nothing is pending and
 //! one lease is out for much longer than usual, a second worker that would be idle gets it too; the first to complete
 //! wins. In lockstep both sample the same bits; in bounded mode the second samples with the newest version and the
@@ -34,6 +37,8 @@ pub use message::{AskId, Effect, Event, Grant, ScheduleError};
 
 use crate::Counts;
 use riser_core::{
+    catalog::plan::{CatalogPlan, Era},
+    digest::Digest,
     ids::{Incarnation, PolicyVersion, WorkerId},
     learner_report::LearnerReport,
     lease::{Claim, LeaseEpoch, LeaseId},
@@ -87,6 +92,8 @@ pub struct Schedule {
     in_flight: BTreeMap<LeaseId, Vec<Holder>>,
     /// Completed leases whose groups the learner has not reported yet, and whether it has reported since.
     delivered: BTreeMap<LeaseId, bool>,
+    /// Catalogs besides the run's own that can be handed out.
+    catalogs: BTreeSet<Digest>,
     /// Grants of this incarnation.
     grants: u64,
     waiting: VecDeque<Waiting>,
@@ -122,6 +129,7 @@ impl Schedule {
             pending: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             delivered: BTreeMap::new(),
+            catalogs: BTreeSet::new(),
             grants: 0,
             waiting: VecDeque::new(),
             typical: Typical::default(),
@@ -179,6 +187,11 @@ impl Schedule {
         sizes.sum()
     }
 
+    /// Which catalog each batch is made with; `None` before the learner's first report.
+    pub fn catalogs(&self) -> Option<&CatalogPlan> {
+        self.learner.as_ref().map(|report| &report.catalogs)
+    }
+
     /// Questions for work that wait for an answer.
     pub fn num_waiting(&self) -> usize {
         self.waiting.len()
@@ -227,6 +240,7 @@ impl Schedule {
                 self.drop_holders(|holder| (holder.claim.epoch == claim.epoch).then_some(LeaseChange::Released));
             }
             Event::Report(report) => self.report(report)?,
+            Event::Catalogs(catalogs) => self.catalogs = catalogs,
             Event::Tick => {}
         }
         Ok(())
@@ -267,6 +281,12 @@ impl Schedule {
             if same && report.taken < known.taken {
                 // A call that was repeated and has been overtaken by a later one.
                 return Ok(());
+            }
+            let opened = self.next_stretch;
+            let keeps = |first: u64| first >= opened;
+            let news = report.catalogs.eras().iter().skip(known.catalogs.eras().len());
+            if same && !(report.catalogs.continues(&known.catalogs) && news.map(|era| era.first_batch).all(keeps)) {
+                return Err(ScheduleError::Catalogs { learner: report.learner, opened });
             }
             if !same {
                 self.rewind(&report);
@@ -319,6 +339,7 @@ impl Schedule {
         let Some(report) = &self.learner else { return };
         let oldest = self.in_flight.values().flatten().map(|holder| holder.claim.version).min();
         let end = self.config.pacing.open_end(report.version, oldest).min(self.config.total_batches);
+        let end = end.min(self.first_without_catalog(report));
         let per_stretch = self.leases_per_stretch();
         while self.next_stretch < end {
             let first = self.next_stretch * per_stretch;
@@ -329,6 +350,13 @@ impl Schedule {
             }
             self.next_stretch += 1;
         }
+    }
+
+    /// The first stretch whose catalog is not here yet.
+    fn first_without_catalog(&self, report: &LearnerReport) -> u64 {
+        let is_here = |era: &Era| era.folder.is_none() || self.catalogs.contains(&era.catalog);
+        let eras = report.catalogs.eras_from(report.version.0);
+        eras.iter().find(|era| !is_here(era)).map_or(u64::MAX, |era| era.first_batch)
     }
 
     fn expire(&mut self, now: Duration) {
@@ -404,10 +432,11 @@ impl Schedule {
         self.grants += 1;
         let epoch = LeaseEpoch::new(self.config.incarnation, self.grants);
         let stretch = lease.0 / self.leases_per_stretch();
-        let newest = self.version().unwrap_or(PolicyVersion(0));
-        let version = self.config.pacing.lease_version(stretch, newest);
+        let report = self.learner.as_ref().expect("a stretch is opened by a report");
+        let version = self.config.pacing.lease_version(stretch, report.version);
+        let catalog = report.catalogs.era_of(stretch).catalog;
         self.hold(Claim { lease, epoch, worker, version }, now, change);
-        Grant { lease, epoch, worker, version, groups: self.groups_of(lease) }
+        Grant { lease, epoch, worker, version, catalog, groups: self.groups_of(lease) }
     }
 
     fn hold(&mut self, claim: Claim, now: Duration, change: LeaseChange) {

@@ -93,6 +93,7 @@ fn refused(error: ScheduleError) -> Status {
         ScheduleError::NotHeld { .. }
         | ScheduleError::Backwards { .. }
         | ScheduleError::Superseded { .. }
+        | ScheduleError::Catalogs { .. }
         | ScheduleError::BeyondEnd { .. } => Status::failed_precondition(message),
     }
 }
@@ -184,7 +185,7 @@ impl Coordinator for CoordinatorService {
             address => Some(LearnerPlace::try_from(v1::LearnerPlace { address, incarnation: request.learner })?),
         };
         let activity = request.activity.take().map(LearnerActivity::try_from).transpose()?;
-        let report = Report { position: LearnerReport::from(request), place, activity };
+        let report = Report { position: LearnerReport::try_from(request)?, place, activity };
         self.handle.report(report).await.map_err(stopped)?.map_err(refused)?;
         Ok(Response::new(v1::AdvanceReply {}))
     }

@@ -26,6 +26,13 @@
 //! **With room nobody waits.** A worker is refused only at N = (min(v, oldest) + S + 1) B. While all loans are of version
 //! v, that is S + 1 batches that are on loan or delivered, so S batches beyond the one that is being trained.
 //!
+//! **A change of catalog keeps all that.** Let groups below k B have one catalog and those from k B on the next. Batches
+//! before k are made of the former only and batches from k on of the latter: the ids say how many there are of each, so
+//! every batch is full. Then (1) still settles g's place: before it at most N - 1 others exist, if g is of the later
+//! catalog k B of them are of the former, and the others are in its way only behind batch k; so it is in batch
+//! k + (N - k B - 1) / B <= u(g) + S, and a group of the former in one before it would have been in anyway. The learner
+//! lacks groups for batch v < k only if some below k B are on loan or admissible, since ids are opened in ascending order.
+//!
 //! **What can still be discarded.** A loan that expired no longer counts in (1), so if its old holder delivers after all,
 //! the group may have no place any more; nor has a group sampled with a version that a restarted learner does not
 //! reach back to. The learner refuses both by name ([`PacingError`](crate::pacing::PacingError)), and they are counted.

@@ -9,7 +9,8 @@
 //! not. What is put together from them is opened as a [`PrefixTree`](crate::prefix_tree::PrefixTree), which checks its own
 //! digest, so a manifest that lies is noticed too. [`CatalogCache`] keeps chunks and trees on a disk.
 //!
-//! [`plan`] and [`change`] are what a change of catalog under way would be decided by; no role asks them yet.
+//! A run may go from one catalog to the next: [`plan`] says which batch is made with which, [`change`] what the next one means
+//! for the run's data.
 
 mod assembly;
 mod cache;

@@ -1,6 +1,7 @@
 //! What the learner tells the coordinator about itself: everything that a coordinator without a past needs to go on.
 
 use crate::{
+    catalog::plan::CatalogPlan,
     group_set::GroupSet,
     ids::{Incarnation, PolicyVersion},
     pacing::Pacing,
@@ -17,12 +18,14 @@ pub struct LearnerReport {
     pub taken: u64,
     /// Groups that have been trained on or wait for their batch.
     pub received: GroupSet,
+    /// Which catalog each batch is made with.
+    pub catalogs: CatalogPlan,
 }
 
 impl LearnerReport {
     /// The position of a learner that has trained every batch.
-    pub fn at_the_end(learner: Incarnation, pacing: Pacing, total_batches: u64) -> Self {
+    pub fn at_the_end(learner: Incarnation, pacing: Pacing, total_batches: u64, catalogs: CatalogPlan) -> Self {
         let received = GroupSet::below(pacing.groups_of(total_batches).start);
-        Self { learner, version: PolicyVersion(total_batches), taken: total_batches, received }
+        Self { learner, version: PolicyVersion(total_batches), taken: total_batches, received, catalogs }
     }
 }

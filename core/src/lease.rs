@@ -1,6 +1,9 @@
 //! Work on loan: the prompts a worker samples in one go, with which policy, and for how long they are its own.
 
-use crate::ids::{GroupId, Incarnation, ItemIndex, PolicyVersion, RowId, WorkerId};
+use crate::{
+    digest::Digest,
+    ids::{GroupId, Incarnation, ItemIndex, PolicyVersion, RowId, WorkerId},
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::Duration};
 
@@ -91,6 +94,8 @@ pub struct Lease {
     pub epoch: LeaseEpoch,
     /// The only version the groups may be sampled with.
     pub version: PolicyVersion,
+    /// The catalog that they are sampled from, and that their targets are items of.
+    pub catalog: Digest,
     /// How long the lease lasts without a renewal, from the moment it was granted.
     pub timeout: Duration,
     /// The groups, ascending by id.

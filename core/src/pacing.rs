@@ -12,6 +12,7 @@
 
 use crate::{
     bounded::Bounded,
+    catalog::plan::WrongCatalog,
     ids::{GroupId, PolicyVersion},
     lockstep::Lockstep,
 };
@@ -66,6 +67,14 @@ pub enum PacingError {
         batch: u64,
         /// The bound.
         bound: u32,
+    },
+    /// Sampled from another catalog than its batch is made with: before a change that it did not hear of.
+    #[error("group {group}: {wrong}")]
+    Catalog {
+        /// The group.
+        group: GroupId,
+        /// Its catalog, and the one of its batch.
+        wrong: WrongCatalog,
     },
     /// Sampled with a version that the learner has not reached: from before the learner was restarted.
     #[error("group {group} was sampled with version {version}, the learner is at version {newest}")]
@@ -157,7 +166,8 @@ impl Pacing {
 
     /// Finds a place for a group that has not been received yet: the batch it will be part of.
     ///
-    /// `taken` batches of the run's `total` have been taken out, `queued` groups wait.
+    /// `taken` batches of the run's `total` have been taken out. Groups of one catalog fill batches of their own, the first
+    /// of which is `first`; `queued` of them wait.
     ///
     /// # Errors
     /// [`PacingError`] if the schedule cannot have asked for it, or not any more.
@@ -166,6 +176,7 @@ impl Pacing {
         group: GroupId,
         version: PolicyVersion,
         taken: u64,
+        first: u64,
         queued: u64,
         total: u64,
     ) -> Result<u64, PacingError> {
@@ -187,7 +198,7 @@ impl Pacing {
                 if stretch >= end {
                     return Err(not_open);
                 }
-                let batch = bounded.batch_at(taken, queued);
+                let batch = bounded.batch_at(taken.max(first), queued);
                 if batch > bounded.last_batch(version) {
                     return Err(PacingError::Stale { group, version, batch, bound: bounded.max_staleness });
                 }
@@ -217,7 +228,7 @@ mod tests {
     fn a_bounded_run_places_a_group_by_arrival_and_refuses_it_beyond_the_bound() {
         let pacing = Pacing::Bounded(Bounded { groups_per_batch: 3.try_into().unwrap(), max_staleness: 1 });
         let place = |group, version, taken, queued| {
-            pacing.place(GroupId(group), PolicyVersion(version), taken, queued, 4).map_err(|error| error.to_string())
+            pacing.place(GroupId(group), PolicyVersion(version), taken, 0, queued, 4).map_err(|error| error.to_string())
         };
         assert_eq!(place(0, 0, 0, 5), Ok(1));
         let late = "group 0 of version 0 would be in batch 2, staleness is bounded by 1";

@@ -4,6 +4,7 @@
 //! answers the peer that caused it, so through one channel causes come before their consequences.
 
 use crate::{
+    catalog::{change::ChangeExtent, plan::Era},
     digest::Digest,
     ids::{GroupId, Incarnation, PolicyVersion, WorkerId},
     lease::{LeaseEpoch, LeaseId},
@@ -31,8 +32,17 @@ pub enum RunEvent {
         version: PolicyVersion,
         /// Digest of that policy.
         digest: Digest,
-        /// Catalog that every group must be sampled from.
+        /// Catalog of the next batch.
         catalog: Digest,
+    },
+    /// A change of catalog is part of the run.
+    CatalogChanged {
+        /// Which learner.
+        learner: Incarnation,
+        /// From when on, with what.
+        era: Era,
+        /// What it means.
+        extent: ChangeExtent,
     },
     /// Something happened to a lease.
     Lease(LeaseRecord),

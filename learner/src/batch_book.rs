@@ -4,18 +4,26 @@
 //! on at most once: a second copy meets the first, or the memory of it. In lockstep the next batch is the groups with its
 //! numbers, in bounded mode the groups that arrived first; in both it is handed out in order of group id.
 //!
+//! Which catalog a batch is made with is [`CatalogPlan`]'s to say. A group of another one has no place, and in bounded mode the
+//! groups of one catalog fill the batches of that catalog, in order of arrival among themselves.
+//!
 //! Bytes are counted too. The budget of the [`batcher`](crate::batcher) binds while the learner trains and is waived while
 //! it waits for its next batch, since holding a group back then could not free a byte. So nothing waits for itself, and
 //! what is held beyond the budget is what arrived during such a wait; the hard bound is the number of groups that the
 //! pacing has a place for, times the largest size of one.
 
 use riser_core::{
+    catalog::plan::{CatalogPlan, PlanError},
+    digest::Digest,
     group::RolloutGroup,
     group_set::GroupSet,
     ids::{GroupId, PolicyVersion},
     pacing::{Pacing, PacingError},
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+};
 
 /// The groups that wait for their batch, and the memory of all before them.
 #[derive(Debug)]
@@ -30,6 +38,7 @@ pub struct BatchBook {
     /// Every group that was ever admitted.
     received: GroupSet,
     bytes: u64,
+    catalogs: CatalogPlan,
 }
 
 #[derive(Debug)]
@@ -48,10 +57,37 @@ pub enum Admission {
 }
 
 impl BatchBook {
-    /// The book of a learner at `version` that has been trained on `consumed`.
-    pub fn new(pacing: Pacing, total_batches: u64, version: PolicyVersion, consumed: GroupSet) -> Self {
+    /// The book of a learner at `version` that has been trained on `consumed`, in a run with these `catalogs`.
+    pub fn new(
+        pacing: Pacing,
+        total_batches: u64,
+        version: PolicyVersion,
+        consumed: GroupSet,
+        catalogs: CatalogPlan,
+    ) -> Self {
         let (waiting, arrivals) = (BTreeMap::new(), VecDeque::new());
-        Self { pacing, total_batches, taken: version.0, waiting, arrivals, received: consumed, bytes: 0 }
+        Self { pacing, total_batches, taken: version.0, waiting, arrivals, received: consumed, bytes: 0, catalogs }
+    }
+
+    /// Which catalog each batch is made with.
+    pub fn catalogs(&self) -> &CatalogPlan {
+        &self.catalogs
+    }
+
+    /// The plan with a change to `catalog` of `folder` that begins with batch `asked`, or with the first that nobody can have
+    /// been asked for.
+    ///
+    /// # Errors
+    /// [`PlanError`] if there can be no such change.
+    pub fn plan_change(&self, catalog: Digest, folder: PathBuf, asked: Option<u64>) -> Result<CatalogPlan, PlanError> {
+        // The coordinator opens what the last report allows, and no report was ever ahead of what has been taken.
+        let unleased = self.pacing.open_end(PolicyVersion(self.taken), None);
+        self.catalogs.with_change(catalog, folder, asked, unleased, self.total_batches)
+    }
+
+    /// Goes on with a plan that [`plan_change`](Self::plan_change) made, before anything else was done.
+    pub fn go_on_with(&mut self, catalogs: CatalogPlan) {
+        self.catalogs = catalogs;
     }
 
     /// Takes a group that has been validated and has `bytes` on the wire.
@@ -63,7 +99,11 @@ impl BatchBook {
         if self.received.contains(id) {
             return Ok(Admission::Duplicate);
         }
-        self.pacing.place(id, group.version, self.taken, self.arrivals.len() as u64, self.total_batches)?;
+        let stretch = self.pacing.stretch_of(id);
+        self.catalogs.check(stretch, group.catalog).map_err(|wrong| PacingError::Catalog { group: id, wrong })?;
+        let batches = self.catalogs.batches_of(stretch);
+        let queued = self.arrivals.iter().filter(|id| batches.contains(&self.pacing.stretch_of(**id))).count();
+        self.pacing.place(id, group.version, self.taken, batches.start, queued as u64, self.total_batches)?;
         self.received.insert(id);
         self.arrivals.push_back(id);
         self.bytes += bytes;
@@ -82,7 +122,11 @@ impl BatchBook {
                 let next = lockstep.groups_of(self.taken);
                 self.waiting.range(GroupId(next.start)..GroupId(next.end)).map(|(&id, _)| id).collect()
             }
-            Pacing::Bounded(_) => self.arrivals.iter().take(size as usize).copied().collect(),
+            Pacing::Bounded(bounded) => {
+                let batches = self.catalogs.batches_of(self.taken);
+                let fits = |id: &&GroupId| batches.contains(&bounded.stretch_of(**id));
+                self.arrivals.iter().filter(fits).take(size as usize).copied().collect()
+            }
         };
         if (ids.len() as u64) < size {
             return None;

@@ -2,8 +2,8 @@
 //!
 //! | | |
 //! |---|---|
-//! | takes | validated groups from ingest streams and requests for the next batch from the step loop, mailbox of 64 |
-//! | waits for | all groups of the next batch; room in the byte budget; the run's event log |
+//! | takes | validated groups from ingest streams, requests for the next batch from the step loop, changes of catalog, mailbox of 64 |
+//! | waits for | all groups of the next batch; room in the byte budget; the run's event log; a changed plan to be written down |
 //! | gives | an [`Admitted`] per group; a batch ordered by group id; its position, for the coordinator |
 //!
 //! A group for which there is no room holds up the stream it came on, and nothing else. There is always room while the
@@ -11,17 +11,24 @@
 
 use crate::{
     batch_book::{Admission, BatchBook},
+    catalogs::{CatalogSource, ChangeError},
     meter,
 };
 use riser_core::{
+    catalog::plan::{CatalogPlan, Era},
+    digest::Digest,
     group::RolloutGroup,
     group_set::GroupSet,
     ids::{GroupId, Incarnation},
     pacing::PacingError,
     run_event::{ArrivalFate, ArrivalRecord, Origin, RunEvent},
 };
-use riser_proto::trace::TracePoint;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use riser_proto::{offload::offload, trace::TracePoint};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +92,8 @@ pub struct Position {
     pub taken: u64,
     /// Every group that has been trained on or waits.
     pub received: GroupSet,
+    /// Which catalog each batch is made with.
+    pub catalogs: CatalogPlan,
 }
 
 #[derive(Debug)]
@@ -92,6 +101,16 @@ enum Command {
     Admit { arrival: Box<Arrival>, reply: oneshot::Sender<Admitted> },
     Next { reply: oneshot::Sender<Batch> },
     Position { reply: oneshot::Sender<Position> },
+    Change { change: Change, reply: oneshot::Sender<Result<Era, ChangeError>> },
+}
+
+/// A catalog that is to take over.
+#[derive(Debug)]
+struct Change {
+    catalog: Digest,
+    folder: PathBuf,
+    asked: Option<u64>,
+    source: Arc<dyn CatalogSource>,
 }
 
 /// The actor is gone, so the role is ending.
@@ -104,6 +123,7 @@ pub struct Stopped;
 pub struct BatcherHandle {
     commands: mpsc::Sender<Command>,
     taken: watch::Receiver<u64>,
+    catalogs: watch::Receiver<CatalogPlan>,
 }
 
 impl BatcherHandle {
@@ -131,6 +151,26 @@ impl BatcherHandle {
         self.send(|reply| Command::Position { reply }).await
     }
 
+    /// Gives `catalog` of `folder` a place in the plan, from batch `asked` on or from the first that is possible, and has
+    /// `source` write the plan down.
+    ///
+    /// # Errors
+    /// [`Stopped`] outside, [`ChangeError`] inside.
+    pub async fn change(
+        &self,
+        catalog: Digest,
+        folder: PathBuf,
+        asked: Option<u64>,
+        source: Arc<dyn CatalogSource>,
+    ) -> Result<Result<Era, ChangeError>, Stopped> {
+        self.send(|reply| Command::Change { change: Change { catalog, folder, asked, source }, reply }).await
+    }
+
+    /// Which catalog each batch is made with, as a watch.
+    pub fn catalogs(&self) -> watch::Receiver<CatalogPlan> {
+        self.catalogs.clone()
+    }
+
     /// Changes whenever a batch is taken out.
     pub fn taken(&self) -> watch::Receiver<u64> {
         self.taken.clone()
@@ -152,6 +192,7 @@ pub struct Batcher {
     log: mpsc::Sender<RunEvent>,
     commands: mpsc::Receiver<Command>,
     taken: watch::Sender<u64>,
+    catalogs: watch::Sender<CatalogPlan>,
     waiting: Option<oneshot::Sender<Batch>>,
     /// Where in traces the groups of the book came; empty unless traces are made.
     traces: BTreeMap<GroupId, TracePoint>,
@@ -169,10 +210,10 @@ impl Batcher {
     ) -> (Self, BatcherHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
         let (taken, watched) = watch::channel(book.taken());
-        let held_up = VecDeque::new();
-        let batcher =
-            Self { book, budget, learner, log, commands, taken, waiting: None, traces: BTreeMap::new(), held_up };
-        (batcher, BatcherHandle { commands: sender, taken: watched })
+        let (catalogs, plan) = watch::channel(book.catalogs().clone());
+        let (traces, held_up) = (BTreeMap::new(), VecDeque::new());
+        let batcher = Self { book, budget, learner, log, commands, taken, catalogs, waiting: None, traces, held_up };
+        (batcher, BatcherHandle { commands: sender, taken: watched, catalogs: plan })
     }
 
     /// Serves commands until `stop`.
@@ -184,8 +225,9 @@ impl Batcher {
                 Command::Position { reply } => {
                     let (taken, received) = (self.book.taken(), self.book.received().clone());
                     // Whoever asked has gone, and will ask again.
-                    let _ = reply.send(Position { taken, received });
+                    let _ = reply.send(Position { taken, received, catalogs: self.book.catalogs().clone() });
                 }
+                Command::Change { change, reply } => drop(reply.send(self.change(change).await)),
             }
             self.serve_waiting();
             while let Some((arrival, reply)) = self.next_admissible() {
@@ -193,6 +235,19 @@ impl Batcher {
                 self.serve_waiting();
             }
         }
+    }
+
+    /// Nothing else happens meanwhile: the place that the change gets in the plan is one that nobody can have been asked for.
+    async fn change(&mut self, change: Change) -> Result<Era, ChangeError> {
+        let Change { catalog, folder, asked, source } = change;
+        let plan = self.book.plan_change(catalog, folder, asked)?;
+        let (kept, taken) = (plan.clone(), self.book.taken());
+        let kept = offload(move || source.keep(&kept, taken)).await;
+        kept.map_err(|error| ChangeError::Unkept(error.into()))?.map_err(ChangeError::Unkept)?;
+        self.book.go_on_with(plan.clone());
+        self.catalogs.send_replace(plan.clone());
+        let era = plan.eras().last().cloned();
+        Ok(era.expect("a plan has an era"))
     }
 
     /// The first group that there is room for.

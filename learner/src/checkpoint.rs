@@ -14,6 +14,7 @@
 
 use crate::snapshot_file::{self, SnapshotFileError};
 use riser_core::{
+    catalog::plan::CatalogPlan,
     digest::Digest,
     group_set::GroupSet,
     ids::PolicyVersion,
@@ -39,8 +40,8 @@ pub struct Manifest {
     pub version: PolicyVersion,
     /// Digest of the trainer's policy of that version.
     pub policy: Digest,
-    /// Catalog of the run.
-    pub catalog: Digest,
+    /// Which catalog each batch was made with, and the next one is.
+    pub catalogs: CatalogPlan,
     /// Schedule of the run.
     pub pacing: Pacing,
     /// Groups that were trained on: in lockstep those of the batches before `version`, in bounded mode those that came.
@@ -107,9 +108,9 @@ impl CheckpointError {
 }
 
 /// Everything that makes a checkpoint of the trainer's `policy`, whose trainer has the given `state` and was trained on
-/// `consumed`, with the policies before it on `shelf` that new leases name.
+/// `consumed` in a run with these `catalogs`, with the policies before it on `shelf` that new leases name.
 pub(crate) fn assemble(
-    catalog: Digest,
+    catalogs: CatalogPlan,
     pacing: Pacing,
     consumed: GroupSet,
     policy: PolicyIdentity,
@@ -120,7 +121,7 @@ pub(crate) fn assemble(
     let wanted = pacing.resumed_with(policy.version).start..policy.version.0;
     let older: Vec<_> = shelf.iter().filter(|snapshot| wanted.contains(&snapshot.version().0)).cloned().collect();
     let retained = older.iter().map(|snapshot| (snapshot.version().0, snapshot.digest())).collect();
-    let manifest = Manifest { version: policy.version, policy: policy.digest, catalog, pacing, consumed, retained };
+    let manifest = Manifest { version: policy.version, policy: policy.digest, catalogs, pacing, consumed, retained };
     let contents = older.into_iter().fold(state, |contents, snapshot| {
         let name = retained_name(snapshot.version().0);
         contents.with(name.clone(), move || snapshot_file::bytes(&snapshot, Path::new(&name)))

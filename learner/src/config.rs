@@ -1,7 +1,11 @@
 //! What the learner needs to know about the run.
 
-use crate::{activity::Activity, batcher::IngestBudget, distribution::DistributionSettings, presence::Presence};
+use crate::{
+    activity::Activity, batcher::IngestBudget, catalogs::CatalogSource, distribution::DistributionSettings,
+    presence::Presence,
+};
 use riser_core::{
+    catalog::plan::CatalogPlan,
     digest::Digest,
     group::GroupLimits,
     group_set::GroupSet,
@@ -33,6 +37,11 @@ pub struct LearnerConfig {
     pub start_digest: Option<Digest>,
     /// Groups that were trained on up to `start_version`, from the checkpoint.
     pub consumed: GroupSet,
+    /// Which catalog each batch is made with, from the checkpoint and what was written down since; `None` for a run that has had
+    /// one catalog so far.
+    pub catalogs: Option<CatalogPlan>,
+    /// Where changes of catalog come from; `None` refuses them.
+    pub changes: Option<Arc<dyn CatalogSource>>,
     /// Policies before `start_version` that new leases name, from the checkpoint; see [`Pacing::resumed_with`].
     pub retained: Vec<PolicySnapshot>,
     /// Sizes beyond which a group is refused.
@@ -116,6 +125,8 @@ impl LearnerConfig {
             start_version: PolicyVersion(0),
             start_digest: None,
             consumed: GroupSet::default(),
+            catalogs: None,
+            changes: None,
             retained: vec![],
             limits: GroupLimits::default(),
             budget: IngestBudget::default(),

@@ -4,6 +4,7 @@ use crate::{
     LearnerConfig,
     batch_book::Admission,
     batcher::{Admitted, Arrival, BatcherHandle, Stopped},
+    catalogs::TreesWatch,
     meter,
     publisher::{self, Shelf},
 };
@@ -63,7 +64,7 @@ pub enum Rejection {
 #[derive(Debug, Clone)]
 pub struct Ingest {
     learner: Incarnation,
-    tree: Arc<PrefixTree>,
+    trees: TreesWatch,
     space: LogprobSpace,
     limits: GroupLimits,
     pacing: Pacing,
@@ -74,11 +75,11 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// A gate for groups over `tree` as `config` wants them, sampled with the policies of `shelf`; what it refuses is written
+    /// A gate for groups over `trees` as `config` wants them, sampled with the policies of `shelf`; what it refuses is written
     /// to `log`.
-    pub fn new(
+    pub(crate) fn new(
         config: &LearnerConfig,
-        tree: Arc<PrefixTree>,
+        trees: TreesWatch,
         shelf: watch::Receiver<Shelf>,
         batcher: BatcherHandle,
         log: mpsc::Sender<RunEvent>,
@@ -86,7 +87,7 @@ impl Ingest {
         // A group that does not fit into the budget of all groups could never be let in.
         let group_bytes = config.budget.group_bytes.min(config.budget.held_bytes);
         let (learner, space, limits, pacing) = (config.incarnation, config.space, config.limits, config.pacing);
-        Self { learner, tree, space, limits, pacing, group_bytes, shelf, batcher, log }
+        Self { learner, trees, space, limits, pacing, group_bytes, shelf, batcher, log }
     }
 
     /// Takes one group from the wire, which came at `trace` if that is known, and says what became of it. A learner that has just started answers once it has
@@ -138,9 +139,24 @@ impl Ingest {
         if group.space != self.space {
             return Err(Rejection::Space { got: group.space, expected: self.space });
         }
-        group.validate(&self.tree, &self.limits)?;
+        let tree = self.tree(group.catalog, group.id);
+        group.validate(&tree, &self.limits)?;
         self.check_policy(&group)?;
         Ok(group)
+    }
+
+    /// The catalog that a group names; if there is no such one, the catalog of its batch, which it will not be found to be of.
+    fn tree(&self, named: Digest, group: GroupId) -> Arc<PrefixTree> {
+        let trees = self.trees.borrow();
+        let expected = || self.batcher.catalogs().borrow().era_of(self.pacing.stretch_of(group)).catalog;
+        let known = trees.get(&named).or_else(|| trees.get(&expected()));
+        known.or_else(|| trees.values().next()).cloned().expect("the run's own catalog is always there")
+    }
+
+    fn may_be_honest(&self, catalog: Digest) -> bool {
+        let plan = self.batcher.catalogs();
+        let was_ours = plan.borrow().eras().iter().any(|era| era.catalog == catalog);
+        was_ours || self.learner > Incarnation(1)
     }
 
     /// A version that is not on the shelf needs no check: the pacing has no place for its groups, or the group is a late copy.
@@ -153,10 +169,14 @@ impl Ingest {
     }
 
     /// In bounded mode a learner that went back to a checkpoint makes its versions anew, and other ones. A worker that sampled
-    /// with the old ones did nothing wrong.
+    /// with the old ones did nothing wrong. Neither did one that was slow with a catalog that has gone, or that heard of one from
+    /// a learner before this one whose plan was lost with its disk.
     fn verdict(&self, rejection: &Rejection) -> v1::Admission {
         match (rejection, self.pacing) {
             (Rejection::Policy { .. }, Pacing::Bounded(_)) => v1::Admission::Untimely,
+            (Rejection::Group(GroupError::Catalog { got, .. }), _) if self.may_be_honest(*got) => {
+                v1::Admission::Untimely
+            }
             _ => v1::Admission::Rejected,
         }
     }

@@ -2,13 +2,15 @@
 //!
 //! The actors, each in a file that says what it takes, waits for and gives: [`ingest`] checks every group that arrives,
 //! [`batcher`] collects batches, [`steps`] trains on them, `saver` writes checkpoints behind it, the
-//! [`publisher`] takes each version and [`distribution`] makes deltas of it for whoever subscribed. The learner waits for groups and for nobody else: a dead, frozen or slow worker costs it nothing.
+//! [`publisher`] takes each version and [`distribution`] makes deltas of it for whoever subscribed. [`catalogs`] takes in
+//! the next catalog of a run. The learner waits for groups and for nobody else: a dead, frozen or slow worker costs it nothing.
 //!
 //! The crate refuses to know tensors; a [`Trainer`] does. Start reading at [`trainer`] and [`batch_book`].
 
 pub mod activity;
 pub mod batch_book;
 pub mod batcher;
+pub mod catalogs;
 pub mod checkpoint;
 pub mod conduct;
 pub mod config;
@@ -17,6 +19,7 @@ pub mod event;
 pub mod ingest;
 mod meter;
 mod notifier;
+mod operator;
 pub mod presence;
 pub mod publisher;
 pub mod recovery;

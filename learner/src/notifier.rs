@@ -3,14 +3,20 @@
 //! | | |
 //! |---|---|
 //! | takes | the publisher's shelf, of which it only needs the newest version; the batcher's position; what the learner is at |
-//! | waits for | a new version, a batch taken out, or `report_every` of silence |
+//! | waits for | a new version, a batch taken out, a changed plan of catalogs, or `report_every` of silence |
 //! | gives | `Advance` calls, each with the position of that moment, so that a lost one is made up for by the next |
 //!
 //! The repetition is for a coordinator that was started again: it knows nothing until it is told, not even where the learner
 //! is.
 
-use crate::{activity::Activity, batcher::BatcherHandle, meter, publisher::Shelf};
+use crate::{
+    activity::Activity,
+    batcher::{BatcherHandle, Position},
+    meter,
+    publisher::Shelf,
+};
 use riser_core::{
+    catalog::plan::CatalogPlan,
     ids::{Incarnation, PolicyVersion},
     learner_report::LearnerReport,
     pacing::Pacing,
@@ -43,12 +49,13 @@ pub(crate) struct Notifier {
 impl Notifier {
     /// Reports until the publisher is gone and the last version has been reported.
     pub(crate) async fn run(mut self) -> Result<(), Status> {
-        let mut taken = self.batches.taken();
+        let (mut taken, mut catalogs) = (self.batches.taken(), self.batches.catalogs());
         let mut is_known = false;
         loop {
             let news = tokio::select! {
                 published = self.shelf.changed() => published.is_ok(),
                 Ok(()) = taken.changed() => true,
+                Ok(()) = catalogs.changed() => true,
                 () = tokio::time::sleep(self.report_every) => true,
             };
             meter::egress(&self.egress.read());
@@ -73,8 +80,8 @@ impl Notifier {
                 // Asked anew at every attempt: a position that waited for a coordinator is an old one.
                 let position = self.batches.position().await;
                 let position = position.map_err(|stopped| Status::unavailable(stopped.to_string()))?;
-                let (taken, received) = (position.taken, position.received);
-                let report = LearnerReport { learner: self.learner, version, taken, received };
+                let Position { taken, received, catalogs } = position;
+                let report = LearnerReport { learner: self.learner, version, taken, received, catalogs };
                 let address = self.address.clone().unwrap_or_default();
                 let activity = Some(self.activity.report().into());
                 client.advance(v1::AdvanceRequest { address, activity, ..report.into() }).await
@@ -84,7 +91,7 @@ impl Notifier {
     }
 }
 
-/// Tells the coordinator that all `total_batches` of a run have been trained, in place of a learner that has ended.
+/// Tells the coordinator that all `total_batches` of a run with these `catalogs` have been trained, in place of a learner that has ended.
 ///
 /// # Errors
 /// The last status, when patience ends or the coordinator disagrees.
@@ -92,10 +99,11 @@ pub async fn announce_end(
     learner: Incarnation,
     pacing: Pacing,
     total_batches: u64,
+    catalogs: CatalogPlan,
     coordinator: impl Into<Channel>,
     patience: Patience,
 ) -> Result<(), Status> {
-    let request = v1::AdvanceRequest::from(LearnerReport::at_the_end(learner, pacing, total_batches));
+    let request = v1::AdvanceRequest::from(LearnerReport::at_the_end(learner, pacing, total_batches, catalogs));
     let client = transport::coordinator_client(coordinator);
     let call = || {
         let (mut client, request) = (client.clone(), request.clone());

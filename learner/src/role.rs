@@ -4,18 +4,21 @@ use crate::{
     Event, LearnerConfig, Outcome, Trainer,
     batch_book::BatchBook,
     batcher::Batcher,
+    catalogs::{self, Changes, ResumeError},
     conduct::Conduct,
     distribution::Distribution,
     ingest::Ingest,
     meter,
     notifier::Notifier,
+    operator::OperatorService,
     publisher::Publisher,
     service::LearnerService,
     steps::{StepError, Steps},
 };
-use riser_core::prefix_tree::PrefixTree;
+use riser_core::{catalog::plan::CatalogPlan, prefix_tree::PrefixTree, run_event::RunEvent};
 use riser_proto::{
     health,
+    offload::offload,
     policy_feed::PolicyFeeds,
     transport::{self, Channel},
     v1::learner_server::LearnerServer,
@@ -38,6 +41,12 @@ pub enum LearnerError {
     /// Training failed.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The run goes on with a catalog that is not to be had.
+    #[error(transparent)]
+    Catalog(#[from] ResumeError),
+    /// A thread that opens catalogs panicked.
+    #[error("catalogs cannot be opened: {0}")]
+    Panicked(#[source] tokio::task::JoinError),
     /// The coordinator is gone or disagrees.
     #[error("coordinator cannot be told about new versions: {0}")]
     Coordinator(#[source] tonic::Status),
@@ -73,11 +82,24 @@ where
     let log = config.log.clone().unwrap_or_else(|| mpsc::channel(1).0);
     let config = config.with_consumed();
     meter::begin(config.start_version);
-    let book = BatchBook::new(config.pacing, config.total_batches, config.start_version, config.consumed.clone());
+    let catalogs = config.catalogs.clone().unwrap_or_else(|| CatalogPlan::new(tree.digest()));
+    let (trees, to_come) = {
+        let (catalogs, version, changes) = (catalogs.clone(), config.start_version, config.changes.clone());
+        let opened = offload(move || catalogs::resume(&catalogs, version.0, tree, changes.as_ref())).await;
+        opened.map_err(LearnerError::Panicked)??
+    };
+    let (pacing, total_batches, consumed) = (config.pacing, config.total_batches, config.consumed.clone());
+    let book = BatchBook::new(pacing, total_batches, config.start_version, consumed, catalogs);
     let (batcher, batches) = Batcher::new(book, config.budget, config.incarnation, log.clone());
     let (publisher, shelf) = Publisher::new(config.pacing);
     let (distribution, offer) = Distribution::new(shelf.clone(), config.distribution);
-    let ingest = Ingest::new(&config, tree.clone(), shelf.clone(), batches.clone(), log.clone());
+    for (era, extent) in to_come {
+        // Nobody has to keep a log.
+        let _ = log.send(RunEvent::CatalogChanged { learner: config.incarnation, era, extent }).await;
+    }
+    let (changes, trees) =
+        Changes::new(config.incarnation, config.changes.clone(), batches.clone(), trees, log.clone());
+    let ingest = Ingest::new(&config, trees, shelf.clone(), batches.clone(), log.clone());
     let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
     let presence = config.presence.clone();
     let conduct = Conduct::new(presence.max_rejections, config.activity.clone());
@@ -105,10 +127,11 @@ where
     let mut serve = presence.access.server().map_err(LearnerError::Server)?;
     let serve = serve
         .add_service(presence.access.guard(transport::learner_server(service)))
+        .add_service(presence.access.guard(transport::operator_server(OperatorService::new(changes))))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let serve = Box::pin(serve);
-    let steps = Steps::new(config, tree.digest(), trainer, publisher, batches, events, log);
+    let steps = Steps::new(config, trainer, publisher, batches, events, log);
 
     let steps = async {
         let outcome = Box::pin(steps.run(winding_down.clone())).await;

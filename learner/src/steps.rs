@@ -84,7 +84,8 @@ pub enum StepError {
 /// Owns the trainer and the publisher.
 pub struct Steps {
     config: LearnerConfig,
-    catalog: Digest,
+    /// The catalog that the trainer knows of.
+    catalog: Option<Digest>,
     /// At home between calls, away on a blocking thread during one.
     trainer: Option<Box<dyn Trainer>>,
     publisher: Publisher,
@@ -109,7 +110,6 @@ impl Steps {
     /// A step loop at `config.start_version`.
     pub fn new(
         config: LearnerConfig,
-        catalog: Digest,
         trainer: Box<dyn Trainer>,
         publisher: Publisher,
         batches: BatcherHandle,
@@ -121,7 +121,7 @@ impl Steps {
         let saved = config.start_digest.map(|_| version);
         Self {
             config,
-            catalog,
+            catalog: None,
             trainer: Some(trainer),
             publisher,
             batches,
@@ -172,7 +172,7 @@ impl Steps {
         self.check_resumed(policy)?;
         self.policy = Some(policy);
         let mut digest = policy.digest;
-        let (learner, catalog) = (self.config.incarnation, self.catalog);
+        let (learner, catalog) = (self.config.incarnation, self.adopt().await?);
         self.note(RunEvent::LearnerStarted { learner, version, digest, catalog }).await;
         for older in std::mem::take(&mut self.config.retained) {
             self.publisher.publish(older);
@@ -203,6 +203,16 @@ impl Steps {
         Ok(Outcome { version: self.version, digest, finished })
     }
 
+    /// Sees to it that the trainer knows the catalog of the next batch.
+    async fn adopt(&mut self) -> Result<Digest, StepError> {
+        let catalog = self.batches.catalogs().borrow().era_of(self.version.0).catalog;
+        if self.catalog != Some(catalog) {
+            self.with_trainer(move |trainer| trainer.adopt(catalog)).await?;
+            self.catalog = Some(catalog);
+        }
+        Ok(catalog)
+    }
+
     fn check_resumed(&self, policy: PolicyIdentity) -> Result<(), StepError> {
         match self.config.start_digest {
             Some(expected) if expected != policy.digest => {
@@ -223,6 +233,7 @@ impl Steps {
     }
 
     async fn step(&mut self, batch: Batch, waited: Duration) -> Result<Digest, StepError> {
+        self.adopt().await?;
         let (version, started) = (self.version, Instant::now());
         let Batch { groups: batch, traces } = batch;
         let span = tracing::info_span!("step", version = version.next().0);
@@ -285,6 +296,7 @@ impl Steps {
             return Ok(());
         }
         self.config.activity.enter(LearnerStage::Evaluating);
+        self.adopt().await?;
         let metrics: Metrics = self.with_trainer(move |trainer| trainer.evaluate(version)).await?;
         meter::evaluated(&metrics);
         let seconds = started.elapsed().as_secs_f64();
@@ -304,7 +316,9 @@ impl Steps {
         let state = self.with_trainer(|trainer| trainer.state()).await?;
         let shelf = self.publisher.shelf();
         let (pacing, consumed) = (self.config.pacing, self.consumed.clone());
-        let (manifest, contents) = checkpoint::assemble(self.catalog, pacing, consumed, policy, &shelf, state);
+        // A change that is yet to come is no part of this version: made again later, it must be the same checkpoint.
+        let catalogs = self.batches.catalogs().borrow().until(self.version.0);
+        let (manifest, contents) = checkpoint::assemble(catalogs, pacing, consumed, policy, &shelf, state);
         if let Some(saver) = &self.saver {
             saver.submit(Save { manifest, contents });
         }

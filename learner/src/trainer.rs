@@ -1,6 +1,6 @@
 //! What the learner needs from a model.
 
-use riser_core::{group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
+use riser_core::{digest::Digest, group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
 use riser_store::Contents;
 use std::collections::BTreeMap;
 
@@ -14,6 +14,17 @@ pub type Metrics = BTreeMap<String, f64>;
 ///
 /// The same trainer state and the same batch must give the same next state, bit for bit: resuming rests on it.
 pub trait Trainer: Send + 'static {
+    /// From now on batches are made with `catalog`, and policies are measured on it; its groups name it too. Called before the
+    /// first batch of each catalog, with one that the learner's [`CatalogSource`](crate::catalogs::CatalogSource) has opened.
+    /// A trainer that knows groups only need not know.
+    ///
+    /// # Errors
+    /// If it cannot train with that catalog; the run ends with it.
+    fn adopt(&mut self, catalog: Digest) -> Result<(), TrainerError> {
+        let _ = catalog;
+        Ok(())
+    }
+
     /// Takes one optimizer step on a whole batch, ordered by group id; the policy was at `version` before.
     ///
     /// # Errors

@@ -1,13 +1,19 @@
-//! The catalog on the wire: its manifest, and its chunks by digest.
+//! The catalog on the wire: its manifest, its chunks by digest, and which batch is made with which.
 
 use crate::{WireError, error::digest, v1};
 use bytes::Bytes;
 use riser_core::{
-    catalog::{self, CatalogManifest},
+    catalog::{
+        self, CatalogManifest,
+        plan::{CatalogPlan, Era},
+    },
     digest::Digest,
     prefix_tree::PrefixTree,
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
+
+/// Longest path that is believed, as Linux has it.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// A catalog ready to be sent any number of times.
 #[derive(Debug, Clone)]
@@ -51,6 +57,52 @@ impl CatalogFile {
     pub fn chunk(&self, request: &v1::FetchChunkRequest) -> Result<Option<Bytes>, WireError> {
         Ok(self.chunks.get(&digest("digest", &request.digest)?).cloned())
     }
+}
+
+/// The question for a catalog by its digest; for the one that the run has now without one.
+pub fn description(catalog: Option<Digest>) -> v1::DescribeCatalogRequest {
+    v1::DescribeCatalogRequest { catalog: catalog.map(|digest| digest.as_bytes().to_vec().into()).unwrap_or_default() }
+}
+
+/// The catalog that a question is for; `None` for the one that the run has now.
+///
+/// # Errors
+/// [`WireError::Digest`] if it is not a digest.
+pub fn described(request: &v1::DescribeCatalogRequest) -> Result<Option<Digest>, WireError> {
+    let named = Some(&request.catalog).filter(|catalog| !catalog.is_empty());
+    named.map(|catalog| digest("catalog", catalog)).transpose()
+}
+
+/// A plan as it travels.
+pub fn eras(plan: CatalogPlan) -> Vec<v1::CatalogEra> {
+    let era = |Era { first_batch, catalog, folder }: Era| v1::CatalogEra {
+        first_batch,
+        catalog: catalog.as_bytes().to_vec().into(),
+        folder: folder.map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    Vec::from(plan).into_iter().map(era).collect()
+}
+
+/// Reads a plan.
+///
+/// # Errors
+/// [`WireError`] if there can be no such plan.
+pub fn plan(eras: Vec<v1::CatalogEra>) -> Result<CatalogPlan, WireError> {
+    let era = |v1::CatalogEra { first_batch, catalog, folder }| {
+        let folder = if folder.is_empty() { None } else { Some(path("folder", folder)?) };
+        Ok::<_, WireError>(Era { first_batch, catalog: digest("catalogs", &catalog)?, folder })
+    };
+    let eras: Vec<Era> = eras.into_iter().map(era).collect::<Result<_, _>>()?;
+    Ok(CatalogPlan::try_from(eras)?)
+}
+
+/// Reads the path of a data folder.
+///
+/// # Errors
+/// [`WireError::Path`] if it is relative, so that it would mean another place to everyone, or longer than any path.
+pub fn path(field: &'static str, text: String) -> Result<PathBuf, WireError> {
+    let is_path = text.len() <= MAX_PATH_BYTES && text.starts_with('/') && !text.contains('\0');
+    if is_path { Ok(text.into()) } else { Err(WireError::Path { field }) }
 }
 
 /// The question for one chunk.

@@ -102,6 +102,15 @@ pub enum WireError {
     /// Tensors that are not a policy.
     #[error(transparent)]
     Policy(#[from] SnapshotError),
+    /// A text that is no absolute path.
+    #[error("`{field}` is not an absolute path of a folder")]
+    Path {
+        /// The field.
+        field: &'static str,
+    },
+    /// Eras that no run has.
+    #[error(transparent)]
+    Plan(#[from] riser_core::catalog::plan::PlanError),
     /// A manifest that no catalog has.
     #[error(transparent)]
     Manifest(#[from] riser_core::catalog::ManifestError),

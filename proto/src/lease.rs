@@ -1,6 +1,6 @@
 //! Leases on the wire.
 
-use crate::{WireError, v1};
+use crate::{WireError, catalog, error::digest, v1};
 use riser_core::{
     group_set::GroupSet,
     ids::{GroupId, Incarnation, ItemIndex, PolicyVersion, RowId, WorkerId},
@@ -71,6 +71,7 @@ impl From<Lease> for v1::Lease {
             id: lease.id.0,
             epoch: lease.epoch.0,
             version: lease.version.0,
+            catalog: lease.catalog.as_bytes().to_vec().into(),
             timeout_millis: millis(lease.timeout),
             requests: lease.requests.into_iter().map(request).collect(),
         }
@@ -96,6 +97,7 @@ impl TryFrom<v1::Lease> for Lease {
             id: LeaseId(lease.id),
             epoch: LeaseEpoch(lease.epoch),
             version: PolicyVersion(lease.version),
+            catalog: digest("catalog", &lease.catalog)?,
             timeout: Duration::from_millis(lease.timeout_millis),
             requests: lease.requests.into_iter().map(request).collect(),
         })
@@ -125,18 +127,22 @@ impl From<LearnerReport> for v1::AdvanceRequest {
             received: report.received.behind_gap().collect(),
             address: String::new(),
             activity: None,
+            catalogs: catalog::eras(report.catalogs),
         }
     }
 }
 
-impl From<v1::AdvanceRequest> for LearnerReport {
-    fn from(request: v1::AdvanceRequest) -> Self {
-        Self {
+impl TryFrom<v1::AdvanceRequest> for LearnerReport {
+    type Error = WireError;
+
+    fn try_from(request: v1::AdvanceRequest) -> Result<Self, WireError> {
+        Ok(Self {
             learner: Incarnation(request.learner),
             version: PolicyVersion(request.version),
             taken: request.taken,
             received: GroupSet::new(request.received_below, request.received),
-        }
+            catalogs: catalog::plan(request.catalogs)?,
+        })
     }
 }
 

@@ -73,6 +73,7 @@ prop_compose! {
             id: LeaseId(id),
             epoch: LeaseEpoch(epoch),
             version: PolicyVersion(version),
+            catalog: Digest::of(&id.to_le_bytes()),
             timeout: Duration::from_millis(millis),
             requests: prompts.into_iter().enumerate().map(request).collect(),
         }

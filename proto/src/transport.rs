@@ -15,6 +15,8 @@ use crate::v1::{
     coordinator_server::{Coordinator, CoordinatorServer},
     learner_client::LearnerClient,
     learner_server::{Learner, LearnerServer},
+    operator_client::OperatorClient,
+    operator_server::{Operator, OperatorServer},
     policy_relay_client::PolicyRelayClient,
     policy_relay_server::{PolicyRelay, PolicyRelayServer},
     watch_client::WatchClient,
@@ -114,6 +116,20 @@ pub fn coordinator_server<S: Coordinator>(service: S) -> CoordinatorServer<S> {
 /// The learner's service with our message limits.
 pub fn learner_server<S: Learner>(service: S) -> LearnerServer<S> {
     LearnerServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A client of the learner for whoever runs the run, with our message limits.
+pub fn operator_client(channel: impl Into<Channel>) -> OperatorClient<Channel> {
+    OperatorClient::new(channel.into())
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// The learner's service for whoever runs the run, with our message limits.
+pub fn operator_server<S: Operator>(service: S) -> OperatorServer<S> {
+    OperatorServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES)
 }

@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Status(cluster::Status),
     /// Shows the same in a terminal, every second.
     Top(cluster::Top),
+    /// Changes the items of a run that is under way.
+    Catalog(cluster::Catalog),
     /// Asks a coordinator or learner how it is; for probes of containers.
     Health(cluster::Health),
     /// Makes the certificates of a cluster.

@@ -17,9 +17,16 @@ mod supervision;
 
 pub use place::{Place, PlaceError};
 
-use riser_coordinator::{actor::CoordinatorError, prompts::PromptSource, schedule::ScheduleConfig};
+use riser_coordinator::{
+    actor::CoordinatorError,
+    catalogs::{CatalogSource, OpenedCatalog, RunData},
+    prompts::PromptSource,
+    reception::Reception,
+    schedule::ScheduleConfig,
+};
 use riser_core::{prefix_tree::PrefixTree, random::Seed};
 use riser_learner::{Event, LearnerConfig, LearnerError, Outcome, Trainer};
+use riser_proto::catalog::CatalogFile;
 use riser_rollout_worker::{SamplerFactory, WorkerConfig, WorkerError};
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -75,8 +82,10 @@ impl ClusterConfig {
 pub struct Parts {
     /// The rows that prompts are drawn from.
     pub prompts: Box<dyn PromptSource>,
-    /// The catalog.
+    /// The catalog that the run begins with.
     pub tree: Arc<PrefixTree>,
+    /// Where catalogs come from that took over before the run was interrupted.
+    pub changes: Option<Arc<dyn CatalogSource>>,
     /// The learner's model.
     pub trainer: Box<dyn Trainer>,
     /// Maker of the workers' models.
@@ -143,7 +152,7 @@ where
     let winding_down = shutdown.child_token();
     let stop = CancellationToken::new();
     let (schedule, seed) = (config.schedule(), config.seed);
-    let Parts { prompts, tree, trainer, samplers, events } = parts;
+    let Parts { prompts, tree, changes, trainer, samplers, events } = parts;
 
     let supervisor = Supervisor {
         worker: config.worker,
@@ -154,12 +163,13 @@ where
         stop: stop.clone(),
     };
     let coordinator_channel = (coordinator.connect)();
-    let catalog = tree.clone();
+    let first = OpenedCatalog { file: CatalogFile::new(&tree), prompts };
+    let (data, reception) = (RunData { first, changes }, Reception::default());
     let stop_coordinator = stop.clone();
     // One channel for both roles, so that causes are written down before their consequences.
     let log = config.learner.log.clone().unwrap_or_else(|| mpsc::channel(1).0);
     let mut coordinator = spawn(async move {
-        riser_coordinator::run(schedule, seed, prompts, &catalog, coordinator.incoming, log, stop_coordinator).await
+        riser_coordinator::serve(schedule, seed, data, reception, coordinator.incoming, log, stop_coordinator).await
     });
     let mut learner = spawn(riser_learner::run(
         config.learner,

@@ -1,6 +1,7 @@
 //! One file per command. Parsing never acts and commands never parse.
 
 mod audit;
+mod catalog;
 mod certs;
 mod config;
 mod coordinator;
@@ -38,6 +39,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Worker(command) => worker::run(&command, format),
         Command::Status(command) => status::run(&command, format),
         Command::Top(command) => top::run(&command),
+        Command::Catalog(command) => catalog::run(&command, format),
         Command::Health(command) => health::run(&command, format),
         Command::Certs(command) => certs::run(&command, format),
         Command::Evaluate(command) => evaluate::run(&command, format),

@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 pub(crate) mod coordinator;
 pub(crate) mod credentials;
 pub(crate) mod learner;
+pub(crate) mod operator;
 pub(crate) mod relay;
 pub(crate) mod watcher;
 pub(crate) mod worker;

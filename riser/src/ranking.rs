@@ -1,11 +1,13 @@
 //! Ranks items for many rows at once, on all cores.
 
 use crate::measurement::Ranking;
+use crate::roles::NextCatalog;
 use riser_core::config::{EvaluateConfig, EvaluationSplit, SearchMethod};
 use riser_core::data_folder::{DataFolder, DataFolderError, PromptRow};
 use riser_core::dataset::Split;
 use riser_core::ids::{ItemIndex, NodeId, RowId};
 use riser_core::logprob_space::LogprobSpace;
+use riser_core::prefix_tree::PrefixTree;
 use riser_core::spelling::SpellingError;
 use riser_policy::model::Model;
 use riser_policy::ranking::Ranked;
@@ -42,19 +44,19 @@ impl Search {
         Self { method, beam_width, top_k, space, max_prompt_tokens, threads }
     }
 
-    /// The best spellings after each prompt, best first.
+    /// The best spellings of `tree` after each prompt, best first.
     ///
     /// # Errors
     /// Whatever the model reports.
     pub fn spellings(
         &self,
         model: &Model,
-        data: &DataFolder,
+        tree: &PrefixTree,
         prompts: &[&[u32]],
     ) -> Result<Vec<Vec<Ranked>>, TensorError> {
         match self.method {
-            SearchMethod::Exact => search::top_k(model, data.tree(), self.space, prompts, self.top_k),
-            SearchMethod::Beam => beam::beam_search(model, data.tree(), self.space, prompts, self.beam_width),
+            SearchMethod::Exact => search::top_k(model, tree, self.space, prompts, self.top_k),
+            SearchMethod::Beam => beam::beam_search(model, tree, self.space, prompts, self.beam_width),
         }
     }
 }
@@ -107,6 +109,34 @@ pub fn rank(
     search: Search,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Ranking, RankingError> {
+    rank_items(model, data, None, rows, search, progress)
+}
+
+/// The same with the items of another catalog, for the rows whose targets are among them.
+///
+/// # Errors
+/// The first [`RankingError`] by row.
+pub fn rank_after(
+    model: &Model,
+    data: &DataFolder,
+    next: &NextCatalog,
+    rows: &[PromptRow],
+    search: Search,
+) -> Result<Ranking, RankingError> {
+    let rows: Vec<PromptRow> = next.change.rows(data, rows).into_iter().map(|(row, _)| row).collect();
+    rank_items(model, data, Some(next), &rows, search, &|_| ())
+}
+
+fn rank_items(
+    model: &Model,
+    data: &DataFolder,
+    next: Option<&NextCatalog>,
+    rows: &[PromptRow],
+    search: Search,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Ranking, RankingError> {
+    let items_of = next.map_or(data, |next| &next.data);
+    let place = |item: ItemIndex| next.map_or(Some(item), |next| next.change.place(item));
     let chunks: Vec<&[PromptRow]> = rows.chunks(ROWS_PER_CHUNK).collect();
     let results: Vec<OnceLock<Result<Vec<Vec<Ranked>>, RankingError>>> =
         chunks.iter().map(|_| OnceLock::new()).collect();
@@ -115,7 +145,7 @@ pub fn rank(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(chunk) = chunks.get(index) else { break };
-            results[index].get_or_init(|| rank_chunk(model, data, chunk, search));
+            results[index].get_or_init(|| rank_chunk(model, data, items_of.tree(), chunk, search));
             progress(done.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len());
         }
     };
@@ -130,11 +160,15 @@ pub fn rank(
         let lists = result.into_inner().expect("every chunk was taken by a thread")?;
         for (row, list) in chunk.iter().zip(lists) {
             let row = data.row(*row);
-            ranking.invalid_items += list.iter().filter(|ranked| !spelled.is_item(data, ranked.leaf)).count() as u64;
+            let is_invalid = |ranked: &&Ranked| !spelled.is_item(items_of, ranked.leaf);
+            ranking.invalid_items += list.iter().filter(is_invalid).count() as u64;
             let mut items: Vec<ItemIndex> =
-                ranking::items(data.tree(), &list).into_iter().map(|(item, _)| item).collect();
+                ranking::items(items_of.tree(), &list).into_iter().map(|(item, _)| item).collect();
             items.truncate(search.top_k);
-            ranking.record(items, row.target, &row.history, row.user.as_deref());
+            // Rows whose targets went have been left out; of a history, only what is still an item can be repeated.
+            let Some(target) = place(row.target) else { continue };
+            let history: Vec<ItemIndex> = row.history.iter().copied().filter_map(place).collect();
+            ranking.record(items, target, &history, row.user.as_deref());
         }
     }
     Ok(ranking)
@@ -143,6 +177,7 @@ pub fn rank(
 fn rank_chunk(
     model: &Model,
     data: &DataFolder,
+    tree: &PrefixTree,
     rows: &[PromptRow],
     search: Search,
 ) -> Result<Vec<Vec<Ranked>>, RankingError> {
@@ -153,7 +188,7 @@ fn rank_chunk(
     };
     let prompts: Vec<Vec<u32>> = rows.iter().map(prompt).collect::<Result<_, _>>()?;
     let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    Ok(search.spellings(model, data, &prompts)?)
+    Ok(search.spellings(model, tree, &prompts)?)
 }
 
 /// Spells recommended items anew and remembers the answer: the proof that what a policy generated is an item does not

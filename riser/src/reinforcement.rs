@@ -10,9 +10,10 @@ use crate::run_folder::RunFolder;
 use anyhow::Context;
 use riser::cluster::{self, ClusterConfig, Parts};
 use riser::ranking::{self, Search};
-use riser::roles::{PolicySamplers, PolicyTrainer, RlPrompts, Watch};
+use riser::roles::{PLAN_FILE, PolicySamplers, PolicyTrainer, RlPrompts, RunCatalogs, Watch};
 use riser::settings;
 use riser_coordinator::schedule::ScheduleConfig;
+use riser_core::catalog::plan::CatalogPlan;
 use riser_core::config::{EvaluationSplit, RunConfig};
 use riser_core::data_folder::DataFolder;
 use riser_core::digest::Digest;
@@ -97,10 +98,14 @@ pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
         return Ok(Some(finished));
     }
     let mut cluster = cluster_config(config, run, checkpoint.as_ref())?;
+    let catalogs = Arc::new(RunCatalogs::new(data.clone(), config.model.max_prompt_tokens, Some(run.path())));
+    let used = checkpoint.as_ref().map(|checkpoint| checkpoint.manifest.catalogs.clone());
+    cluster.learner.catalogs = Some(plan(&catalogs, used, data)?);
+    cluster.learner.changes = Some(catalogs.clone());
     (cluster.learner.durable, cluster.learner.skipped) = (durable, skipped);
     let log = event_log::start(run, &mut cluster.learner, stop)?;
     let (sender, mut events) = mpsc::channel(EVENT_BUFFER);
-    let parts = parts(config, data, reference, checkpoint.as_ref(), sender)?;
+    let parts = parts(config, data, &catalogs, reference, checkpoint.as_ref(), sender)?;
     let mut observer = Observer::new(config, run, start)?;
     let ended = runtime.block_on(async {
         let observe = async {
@@ -201,9 +206,20 @@ fn cluster_config(
     })
 }
 
+/// Which batch is made with which catalog, from a checkpoint and what was written down since.
+fn plan(catalogs: &RunCatalogs, used: Option<CatalogPlan>, data: &DataFolder) -> anyhow::Result<CatalogPlan> {
+    let used = used.unwrap_or_else(|| CatalogPlan::new(data.tree().digest()));
+    catalogs.plan_from(used).hint(|| {
+        format!(
+            "without {PLAN_FILE} the run goes on from its checkpoint, and changes of catalog that were to come are lost"
+        )
+    })
+}
+
 fn parts(
     config: &RunConfig,
     data: &Arc<DataFolder>,
+    catalogs: &Arc<RunCatalogs>,
     reference: &Parameters,
     checkpoint: Option<&Checkpoint>,
     events: mpsc::Sender<Event>,
@@ -217,14 +233,15 @@ fn parts(
     let trainer = match checkpoint {
         Some(checkpoint) => {
             let folder = &checkpoint.folder;
-            PolicyTrainer::resume(folder, &Device::Cpu, reference, data.clone(), reinforce, watch)
+            PolicyTrainer::resume(folder, &Device::Cpu, reference, data.clone(), catalogs.clone(), reinforce, watch)
                 .with_context(|| format!("cannot resume from {}", folder.display()))?
         }
-        None => PolicyTrainer::start(reference, data.clone(), reinforce, watch)?,
+        None => PolicyTrainer::start(reference, data.clone(), catalogs.clone(), reinforce, watch)?,
     };
     Ok(Parts {
         prompts: Box::new(prompts(config, data)?),
         tree: Arc::new(data.tree().clone()),
+        changes: Some(catalogs.clone()),
         trainer: Box::new(trainer),
         samplers: Arc::new(PolicySamplers {
             shape: reference.shape().clone(),

@@ -6,6 +6,7 @@
 //! before the role starts, because fencing rests on them.
 
 use riser_core::{
+    catalog::change::ChangeExtent,
     digest::Digest,
     ids::Incarnation,
     pacing::Pacing,
@@ -22,13 +23,13 @@ use std::{
 pub const FILE: &str = "run.db";
 
 /// Layout of the file; kept in `user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const SCHEMA: &str = include_str!("run_database/schema.sql");
 
 /// Tables whose rows are events.
-const EVENT_TABLES: [&str; 8] =
-    ["sessions", "leases", "groups", "versions", "batches", "checkpoints", "evaluations", "metrics"];
+const EVENT_TABLES: [&str; 9] =
+    ["sessions", "catalogs", "leases", "groups", "versions", "batches", "checkpoints", "evaluations", "metrics"];
 
 /// How long another process may keep the file locked.
 const BUSY: Duration = Duration::from_secs(10);
@@ -284,6 +285,14 @@ impl Rows<'_> {
             }
             RunEvent::LearnerEnded { learner, version, finished } => {
                 self.session(Role::Learner, *learner, "ended", Some(version.0), None, Some(*finished))
+            }
+            RunEvent::CatalogChanged { learner, era, extent } => {
+                let folder = era.folder.as_deref().unwrap_or(Path::new("")).to_string_lossy();
+                let ChangeExtent { added, removed, skipped } = *extent;
+                let (first, catalog) = (int(era.first_batch), text(era.catalog));
+                let (added, removed, skipped) = (int(added), int(removed), int(skipped));
+                let row = params![self.id(), self.at, learner.0, first, catalog, folder, added, removed, skipped];
+                self.insert("INSERT INTO catalogs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
             }
             RunEvent::Lease(record) => self.lease(record),
             RunEvent::Arrival(record) => self.arrival(record),

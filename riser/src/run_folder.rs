@@ -5,6 +5,7 @@
 //! run.json         which program, data and configuration; decides whether the folder can be resumed
 //! metrics.jsonl    one event per step
 //! run.db           the event log, see docs/run-database.md
+//! catalogs.json    which batch is made with which catalog, once there has been a change
 //! checkpoints/     resumable states and the best model
 //! evaluation.json  results of the last evaluation
 //! report.html      curves and tables, written when the run ends

@@ -9,6 +9,7 @@ mod process;
 
 use common::{json, prepared, riser};
 use process::{LOST, Process};
+use riser_core::data_folder::DataFolder;
 use serde_json::Value;
 use std::io::Read;
 use std::path::PathBuf;
@@ -358,4 +359,75 @@ fn plaintext_beyond_loopback_is_refused_with_a_remedy() {
     let (status, _, lines) = start(&["worker", "--no-cache", "--coordinator", "http://192.0.2.1:7470"]).end();
     assert_eq!(status, Some(2), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("192.0.2.1:7470 is another machine")), "{lines:#?}");
+}
+
+/// A data folder with the run's tokenizer, in which three items went and one came.
+fn next_data() -> &'static str {
+    static NEXT: OnceLock<()> = OnceLock::new();
+    NEXT.get_or_init(|| {
+        let folder = world().0.path();
+        let data = DataFolder::open(&folder.join("data")).unwrap();
+        let mut items = String::from("id,title\n");
+        for item in data.dataset().items().iter().skip(3) {
+            items += &format!("{},\"{}\"\n", item.id, item.title);
+        }
+        items += "newcomer,\"Something that was never sold before\"\n";
+        let mut log = String::from("user,item,time\n");
+        for (time, item) in data.dataset().items().iter().cycle().take(240).enumerate() {
+            log += &format!("{},{},{time}\n", time / 12, item.id);
+        }
+        std::fs::write(folder.join("items.csv"), items).unwrap();
+        std::fs::write(folder.join("log.csv"), log).unwrap();
+        let source = ["prepare", "interactions", "log.csv", "items.csv", "next", "--time-column", "time"];
+        let alike = ["--tokenizer", "data", "--bad-records", "drop"];
+        json(folder, &[&source[..], &alike].concat());
+    });
+    "next"
+}
+
+#[test]
+fn a_run_whose_catalog_changes_on_the_way_ends_with_the_same_policy_whoever_dies_around_it() {
+    let next = next_data();
+    let digests = ["changed", "changed-and-killed"].map(|name| {
+        let mut cluster = Cluster::start(name, &[], &[]);
+        let mut learner = cluster.learner();
+        let workers = [cluster.worker(), cluster.worker()];
+        learner.line("     2  ");
+        let url = format!("http://{}", cluster.address);
+        let update = |step: &str| {
+            let arguments = ["catalog", "update", next, "--from-step", step, "--coordinator", &url];
+            riser(world().0.path(), &arguments)
+        };
+        let (changed, _) = common::success(update("14"));
+        assert_eq!((&changed["from_step"], &changed["added"], &changed["removed"]), (&14.into(), &1.into(), &3.into()));
+        let again = update("20").output().unwrap();
+        let said = String::from_utf8(again.stderr).unwrap();
+        assert_eq!(again.status.code(), Some(1));
+        assert!(said.contains("the run has catalog") && said.contains("already, from batch 13"), "{said}");
+        if name == "changed-and-killed" {
+            // Once before the change has begun, and its checkpoint; once after.
+            learner.signal("KILL");
+            assert_eq!(learner.end().0, None);
+            cluster.coordinator.signal("KILL");
+            let listen = format!("cluster.coordinator.listen={}", cluster.address);
+            let (second, _) = Cluster::coordinator(cluster.name, &["--set", &listen]);
+            let first = std::mem::replace(&mut cluster.coordinator, second);
+            assert_eq!(first.end().0, None);
+            learner = cluster.learner();
+            learner.line("    17  ");
+            learner.signal("KILL");
+            assert_eq!(learner.end().0, None);
+            learner = cluster.learner();
+        }
+        let digest = learner.success()["digest"].as_str().unwrap().to_owned();
+        for worker in workers {
+            assert!(worker.success()["groups"].is_u64());
+        }
+        cluster.coordinator.success();
+        let audit = json(world().0.path(), &["audit", name]);
+        assert_eq!(audit["clean"], true, "{audit}");
+        digest
+    });
+    assert_eq!(digests[0], digests[1]);
+    assert_ne!(digests[0], world().1);
 }

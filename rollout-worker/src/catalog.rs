@@ -19,7 +19,7 @@ use riser_proto::{
     catalog,
     offload::offload,
     transport::{self, Channel},
-    v1::{self, catalog_client::CatalogClient},
+    v1::catalog_client::CatalogClient,
 };
 use std::{
     fmt,
@@ -81,19 +81,27 @@ struct Transfer {
     fetched: AtomicU64,
 }
 
-/// The catalog of the run, from `sources` as far as it is there.
+/// The catalog of that digest, or without one the catalog that the run has now, from `sources` as far as it is there.
 ///
 /// # Errors
 /// [`WorkerError::Coordinator`] if it stays away, [`WorkerError::Wire`] and [`WorkerError::Catalog`] if it is not to be
 /// believed.
-pub async fn fetch(config: &WorkerConfig, coordinator: Channel, sources: Sources) -> Result<Fetched, WorkerError> {
+pub async fn fetch(
+    config: &WorkerConfig,
+    coordinator: Channel,
+    sources: Sources,
+    wanted: Option<Digest>,
+) -> Result<Fetched, WorkerError> {
     let client = transport::catalog_client(coordinator);
     let ask = || {
-        let mut client = client.clone();
-        async move { client.describe(v1::DescribeCatalogRequest {}).await }
+        let (mut client, request) = (client.clone(), catalog::description(wanted));
+        async move { client.describe(request).await }
     };
     let described = config.patience.retry(ask).await.map_err(WorkerError::Coordinator)?;
     let manifest = Arc::new(catalog::manifest(&described, config.max_catalog_bytes).map_err(untrue)?);
+    if let Some(announced) = wanted.filter(|wanted| *wanted != manifest.catalog()) {
+        return Err(untrue(WireError::Mismatch { what: "catalog".to_owned(), got: manifest.catalog(), announced }));
+    }
     let (patience, disk_failed, mirror_failed) = (config.patience, AtomicBool::new(false), AtomicBool::new(false));
     let fetched = AtomicU64::new(0);
     let transfer = Transfer { client, patience, manifest, sources, disk_failed, mirror_failed, fetched };

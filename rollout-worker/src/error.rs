@@ -2,6 +2,7 @@
 
 use crate::sampler::SamplerError;
 use riser_core::{
+    digest::Digest,
     ids::{GroupId, PolicyVersion},
     snapshot::PolicyIdentity,
 };
@@ -70,6 +71,16 @@ pub enum WorkerError {
         got: PolicyIdentity,
         /// The policy that was loaded.
         expected: PolicyIdentity,
+    },
+    /// The sampler returned a group of another catalog than the lease names.
+    #[error("sampler returned group {group} of catalog {}, asked for catalog {}", got.short(), expected.short())]
+    WrongCatalog {
+        /// The group.
+        group: GroupId,
+        /// The catalog it names.
+        got: Digest,
+        /// The catalog of the lease.
+        expected: Digest,
     },
     /// The worker panicked, most likely in its sampler.
     #[error("panicked: {message}")]

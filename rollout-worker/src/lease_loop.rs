@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | takes | one lease at a time from the coordinator; policies from the shelf |
-//! | waits for | work, the policy of the leased version, the sampler, the learner's acknowledgements |
+//! | waits for | work, the catalog and the policy that the lease names, the sampler, the learner's acknowledgements |
 //! | gives | groups to the learner, the end of the lease to the coordinator |
 //!
 //! One lease is one call of the sampler. While it runs, the lease is renewed; a lease that is lost meanwhile is delivered
@@ -15,10 +15,12 @@ use crate::{
     policy_shelf::{Lookup, look_up},
     sampler::Sampler,
     submission::{self, Receipt},
+    workbench::Workbench,
 };
 use riser_core::{
     activity::WorkerStage,
     delta::offer::PolicyOffer,
+    digest::Digest,
     group::RolloutGroup,
     lease::{Claim, Lease, SampleRequest},
     run_event::Origin,
@@ -27,7 +29,6 @@ use riser_core::{
 use riser_proto::{
     call::Patience,
     lease::{LeaseOutcome, LeaseReply, millis},
-    offload::offload,
     trace::{self, TracePoint},
     transport::{self, Channel},
     v1::{self, coordinator_client::CoordinatorClient},
@@ -56,15 +57,13 @@ pub struct Summary {
     pub catalog_bytes: u64,
 }
 
-/// Owns the sampler.
+/// Owns the workbench.
 pub(crate) struct LeaseLoop {
     config: WorkerConfig,
     coordinator: CoordinatorClient<Channel>,
     learner: Channel,
     shelf: watch::Receiver<PolicyOffer>,
-    /// At home between calls, away on a blocking thread during one.
-    sampler: Option<Box<dyn Sampler>>,
-    loaded: Option<PolicyIdentity>,
+    workbench: Workbench,
     drain: CancellationToken,
     activity: Arc<Activity>,
 }
@@ -85,16 +84,22 @@ impl LeaseLoop {
         coordinator: Channel,
         learner: Channel,
         shelf: watch::Receiver<PolicyOffer>,
-        sampler: Box<dyn Sampler>,
+        workbench: Workbench,
         drain: CancellationToken,
         activity: Arc<Activity>,
     ) -> Self {
         let coordinator = transport::coordinator_client(coordinator);
-        Self { config, coordinator, learner, shelf, sampler: Some(sampler), loaded: None, drain, activity }
+        Self { config, coordinator, learner, shelf, workbench, drain, activity }
     }
 
     /// Works until the coordinator says that the run is over, or until it is to drain.
     pub(crate) async fn run(mut self, summary: &mut Summary) -> Result<(), WorkerError> {
+        let ended = self.work_on(summary).await;
+        summary.catalog_bytes = self.workbench.fetched;
+        ended
+    }
+
+    async fn work_on(&mut self, summary: &mut Summary) -> Result<(), WorkerError> {
         let drain = self.drain.clone();
         while !drain.is_cancelled() {
             // A question that is dropped is one that the coordinator answers no more: it gives the work to someone else.
@@ -173,12 +178,15 @@ impl LeaseLoop {
     /// Samples and submits.
     async fn deliver(&mut self, lease: &Lease, lost: &CancellationToken) -> Result<Delivery, WorkerError> {
         self.activity.enter(WorkerStage::WaitingForPolicy);
+        if let Some(without) = self.lay_out(lease, lost).await? {
+            return Ok(without);
+        }
         let policy = match self.policy(lease, lost).await {
             Ok(policy) => policy,
             Err(without) => return Ok(without),
         };
         self.activity.enter(WorkerStage::Sampling);
-        let sampling = self.sample(policy, lease.requests.clone());
+        let sampling = self.sample(policy, lease.catalog, lease.requests.clone());
         let groups = sampling.instrument(tracing::info_span!("sample")).await?;
         self.activity.enter(WorkerStage::Sending);
         let origin = Origin { worker: self.config.id, lease: lease.id, epoch: lease.epoch };
@@ -198,6 +206,16 @@ impl LeaseLoop {
     fn holding(&self, lease: &Lease) -> Holding {
         let (client, patience) = (self.coordinator.clone(), self.config.patience);
         Holding { client, patience, claim: self.claim(lease), activity: self.activity.clone() }
+    }
+
+    /// Waits for the leased catalog; says what becomes of the lease if it is not to be had in time.
+    async fn lay_out(&mut self, lease: &Lease, lost: &CancellationToken) -> Result<Option<Delivery>, WorkerError> {
+        let drain = self.drain.clone();
+        tokio::select! {
+            laid_out = self.workbench.lay_out(lease.catalog) => laid_out.map(|()| None),
+            () = lost.cancelled() => Ok(Some(Delivery::Overtaken)),
+            () = drain.cancelled() => Ok(Some(Delivery::Drained)),
+        }
     }
 
     /// Waits for the leased version; the error says what becomes of the lease without it.
@@ -226,30 +244,17 @@ impl LeaseLoop {
         }
     }
 
-    /// Lends the sampler to a blocking thread.
     async fn sample(
         &mut self,
         policy: Arc<PolicySnapshot>,
+        catalog: Digest,
         requests: Vec<SampleRequest>,
     ) -> Result<Vec<RolloutGroup>, WorkerError> {
-        let mut sampler = self.sampler.take().expect("the sampler comes home unless it panicked, which ends the loop");
         let identity = policy.identity();
-        let load = self.loaded != Some(identity);
-        // Until the load is known to have succeeded, nothing is known about the sampler.
-        self.loaded = None;
-        let lent = offload(move || {
-            let groups = sample(sampler.as_mut(), load.then_some(&policy), identity, &requests);
-            (sampler, groups)
-        });
-        match lent.await {
-            Ok((sampler, groups)) => {
-                self.sampler = Some(sampler);
-                let groups = groups?;
-                self.loaded = Some(identity);
-                Ok(groups)
-            }
-            Err(error) => Err(WorkerError::panicked(error)),
-        }
+        let work = move |sampler: &mut dyn Sampler, is_loaded: bool| {
+            sample(sampler, (!is_loaded).then_some(&policy), identity, catalog, &requests)
+        };
+        self.workbench.with_sampler(identity, work).await
     }
 
     async fn end(&mut self, lease: &Lease, outcome: LeaseOutcome) -> Result<(), WorkerError> {
@@ -273,6 +278,7 @@ fn sample(
     sampler: &mut dyn Sampler,
     policy: Option<&Arc<PolicySnapshot>>,
     identity: PolicyIdentity,
+    catalog: Digest,
     requests: &[SampleRequest],
 ) -> Result<Vec<RolloutGroup>, WorkerError> {
     let version = identity.version;
@@ -291,6 +297,9 @@ fn sample(
     if let Some(group) = groups.iter().find(|group| (group.version, group.policy) != (version, identity.digest)) {
         let got = PolicyIdentity { version: group.version, digest: group.policy };
         return Err(WorkerError::WrongPolicy { group: group.id, got, expected: identity });
+    }
+    if let Some(group) = groups.iter().find(|group| group.catalog != catalog) {
+        return Err(WorkerError::WrongCatalog { group: group.id, got: group.catalog, expected: catalog });
     }
     Ok(groups)
 }

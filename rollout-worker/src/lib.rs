@@ -5,6 +5,8 @@
 //! learner or parent --policies--> [policy_subscriber] --[policy_shelf]--> [lease_loop], [relay]
 //! ```
 //!
+//! The sampler and the catalogs it samples from lie on the `workbench`.
+//!
 //! The worker remembers nothing that matters: whatever it was doing when it died is leased again. The crate refuses to
 //! know tensors; a [`Sampler`] does. Start reading at [`sampler`] and [`lease_loop`].
 
@@ -20,6 +22,7 @@ pub mod relay;
 mod role;
 pub mod sampler;
 mod submission;
+mod workbench;
 
 pub use config::WorkerConfig;
 pub use error::WorkerError;

@@ -3,13 +3,14 @@
 use crate::{
     WorkerConfig, WorkerError,
     activity::Activity,
-    catalog::{self, Fetched, Sources},
+    catalog::Sources,
     lease_loop::{LeaseLoop, Summary},
     policy_subscriber::PolicySubscriber,
     sampler::SamplerFactory,
+    workbench::Workbench,
 };
 use riser_core::delta::offer::PolicyOffer;
-use riser_proto::{offload::offload, transport::Channel};
+use riser_proto::transport::Channel;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -79,17 +80,14 @@ async fn work(
     summary: &mut Summary,
 ) -> Result<(), WorkerError> {
     let WorkerPlace { parent, shelf, catalog } = place;
-    let fetched = drain.run_until_cancelled(catalog::fetch(&config, coordinator.clone(), catalog)).await;
-    let Some(fetched) = fetched else { return Ok(()) };
-    let Fetched { tree, bytes } = fetched?;
-    summary.catalog_bytes = bytes;
-    let tree = Arc::new(tree);
-    let made = offload(move || samplers.sampler(tree)).await;
-    let sampler = made.map_err(WorkerError::panicked)?.map_err(WorkerError::Factory)?;
+    let set_up = Workbench::set_up(config, coordinator.clone(), catalog, samplers);
+    let Some(workbench) = drain.run_until_cancelled(set_up).await else { return Ok(()) };
+    let workbench = workbench?;
+    summary.catalog_bytes = workbench.fetched;
     let subscriber = PolicySubscriber::new(config, learner.clone(), parent, shelf.clone());
     let shelf = shelf.subscribe();
     let activity = Arc::new(Activity::begin(shelf.clone()));
-    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, sampler, drain, activity);
+    let lease_loop = LeaseLoop::new(config, coordinator, learner, shelf, workbench, drain, activity);
     tokio::select! {
         ended = lease_loop.run(summary) => ended,
         failed = subscriber.run() => match failed {

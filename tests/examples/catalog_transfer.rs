@@ -95,7 +95,7 @@ fn main() -> anyhow::Result<()> {
         let cache = cache.map(|folder| CatalogCache::open(folder, 8 << 30, SystemTime::now)).transpose()?;
         let started = Instant::now();
         let sources = Sources { cache, mirror: None };
-        let fetched = runtime.block_on(fetch(&WorkerConfig::new(WorkerId(1)), connect().into(), sources))?;
+        let fetched = runtime.block_on(fetch(&WorkerConfig::new(WorkerId(1)), connect().into(), sources, None))?;
         let seconds = started.elapsed().as_secs_f64();
         anyhow::ensure!(fetched.tree.digest() == tree.digest(), "another tree arrived");
         Ok(seconds)

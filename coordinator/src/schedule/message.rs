@@ -1,11 +1,12 @@
 //! What goes into the schedule and what comes out.
 
 use riser_core::{
+    digest::Digest,
     ids::{GroupId, Incarnation, PolicyVersion, WorkerId},
     learner_report::LearnerReport,
     lease::{Claim, LeaseEpoch, LeaseId},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// A worker's question for work, as numbered by whoever feeds the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,8 @@ pub enum Event {
     Release(Claim),
     /// The learner says where it stands.
     Report(LearnerReport),
+    /// These catalogs, besides the run's own, can be handed out, with prompts that have their items as targets.
+    Catalogs(BTreeSet<Digest>),
     /// Time has passed.
     Tick,
 }
@@ -68,6 +71,8 @@ pub struct Grant {
     pub worker: WorkerId,
     /// Version to sample with.
     pub version: PolicyVersion,
+    /// Catalog to sample from.
+    pub catalog: Digest,
     /// Groups to sample, first and one past the last.
     pub groups: std::ops::Range<u64>,
 }
@@ -109,6 +114,16 @@ pub enum ScheduleError {
         got: PolicyVersion,
         /// The last version of the run.
         last: u64,
+    },
+    /// A change of catalog that would mix catalogs, or that was taken back.
+    #[error(
+        "learner {learner} changes the catalog of batches that are leased already, batches below {opened} are open"
+    )]
+    Catalogs {
+        /// Which start of the learner speaks.
+        learner: Incarnation,
+        /// First batch that is not open.
+        opened: u64,
     },
     /// Too many workers ask at once.
     #[error("{limit} questions for work are waiting already")]

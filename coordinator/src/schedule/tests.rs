@@ -1,6 +1,8 @@
 use super::*;
 use proptest::prelude::*;
-use riser_core::{bounded::Bounded, group_set::GroupSet, ids::GroupId, lockstep::Lockstep};
+use riser_core::{
+    bounded::Bounded, catalog::plan::CatalogPlan, digest::Digest, group_set::GroupSet, ids::GroupId, lockstep::Lockstep,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_secs(35);
@@ -25,10 +27,20 @@ fn bounded(groups_per_batch: u32, groups_per_lease: u32, max_staleness: u32, tot
     }
 }
 
+pub(super) fn catalog(number: u8) -> Digest {
+    Digest::of(&[number])
+}
+
 /// A learner in lockstep that has trained `version` batches and waits for the next.
 pub(super) fn report(config: &ScheduleConfig, version: u64) -> LearnerReport {
     let received = GroupSet::below(version * config.pacing.groups_per_batch());
-    LearnerReport { learner: Incarnation(1), version: PolicyVersion(version), taken: version, received }
+    LearnerReport {
+        learner: Incarnation(1),
+        version: PolicyVersion(version),
+        taken: version,
+        received,
+        catalogs: CatalogPlan::new(catalog(0)),
+    }
 }
 
 /// A schedule whose learner has reported that it is at the beginning.
@@ -179,7 +191,7 @@ fn nothing_is_granted_before_the_learner_has_reported_and_what_it_has_is_not_gra
     let claim = Claim { lease: LeaseId(1), epoch: epoch(1), worker: WorkerId(7), version: PolicyVersion(0) };
     assert_eq!(apply(&mut schedule, Event::Renew(claim), 0), Err(ScheduleError::Unready));
     let received = GroupSet::new(6, [8, 9]);
-    let report = LearnerReport { learner: Incarnation(3), version: PolicyVersion(1), taken: 1, received };
+    let report = LearnerReport { learner: Incarnation(3), received, ..report(&config, 1) };
     let effects = apply(&mut schedule, Event::Report(report), 0).unwrap();
     let first = granted(&effects).clone();
     let second = granted(&ask(&mut schedule, 1, 0)).clone();
@@ -289,3 +301,39 @@ fn a_lease_that_is_out_for_long_is_given_to_a_second_worker_and_the_first_to_com
 }
 
 mod histories;
+
+/// A learner that goes on with another catalog from batch `first` on.
+fn changing(config: &ScheduleConfig, version: u64, first: u64) -> LearnerReport {
+    let report = report(config, version);
+    let catalogs = report.catalogs.with_change(catalog(1), "/data/next".into(), Some(first), 0, 100).unwrap();
+    LearnerReport { catalogs, ..report }
+}
+
+#[test]
+fn batches_of_a_catalog_that_is_not_here_stay_closed_until_it_is_and_leases_name_the_one_of_their_batch() {
+    let config = config(1, 1, 2, 9);
+    let mut schedule = ready(config);
+    apply(&mut schedule, Event::Report(changing(&config, 1, 3)), 0).unwrap();
+    let mut catalogs = vec![];
+    for number in 0..2 {
+        catalogs.push(granted(&ask(&mut schedule, number, 0)).catalog);
+    }
+    assert_eq!(catalogs, [catalog(0), catalog(0)], "batches 1 and 2");
+    assert_eq!(ask(&mut schedule, 2, 0), [], "batch 3 waits");
+    let answer = apply(&mut schedule, Event::Catalogs([catalog(1)].into()), 0).unwrap();
+    let grant = granted(&answer);
+    assert_eq!((grant.groups.clone(), grant.catalog), (3..4, catalog(1)));
+}
+
+#[test]
+fn a_learner_that_changes_what_is_leased_already_or_takes_a_change_back_is_refused_unless_it_was_started_again() {
+    let config = config(1, 1, 2, 9);
+    let mut schedule = ready(config);
+    let refused = ScheduleError::Catalogs { learner: Incarnation(1), opened: 3 };
+    assert_eq!(apply(&mut schedule, Event::Report(changing(&config, 0, 2)), 0), Err(refused));
+    apply(&mut schedule, Event::Report(changing(&config, 0, 3)), 0).unwrap();
+    assert_eq!(apply(&mut schedule, Event::Report(report(&config, 0)), 0), Err(refused));
+    let restarted = LearnerReport { learner: Incarnation(2), ..report(&config, 0) };
+    apply(&mut schedule, Event::Report(restarted), 0).unwrap();
+    assert_eq!(schedule.catalogs(), Some(&CatalogPlan::new(catalog(0))));
+}

@@ -38,6 +38,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
 struct Model {
     pacing: Pacing,
     total: u64,
+    /// First batch of a second catalog; none if it is beyond the end.
+    change: u64,
     opened: u64,
     expired: BTreeSet<u64>,
     loans: BTreeMap<u64, u64>,
@@ -51,10 +53,11 @@ struct Model {
 }
 
 impl Model {
-    fn new(bounded: Bounded, total: u64) -> Self {
+    fn new(bounded: Bounded, total: u64, change: u64) -> Self {
         Self {
             pacing: Pacing::Bounded(bounded),
             total,
+            change,
             opened: 0,
             expired: BTreeSet::new(),
             loans: BTreeMap::new(),
@@ -92,8 +95,10 @@ impl Model {
         if self.received.contains(&group) {
             return true;
         }
-        let queued = self.queue.len() as u64;
-        match self.pacing.place(GroupId(group), PolicyVersion(version), self.taken, queued, self.total) {
+        let is_second = self.is_second(group);
+        let queued = self.queue.iter().filter(|(other, _)| self.is_second(*other) == is_second).count() as u64;
+        let first = if is_second { self.change } else { 0 };
+        match self.pacing.place(GroupId(group), PolicyVersion(version), self.taken, first, queued, self.total) {
             Ok(_) => {
                 self.received.insert(group);
                 self.queue.push((group, version));
@@ -104,6 +109,11 @@ impl Model {
                 false
             }
         }
+    }
+
+    /// Whether a group is of the second catalog.
+    fn is_second(&self, group: u64) -> bool {
+        self.pacing.stretch_of(GroupId(group)) >= self.change
     }
 
     fn make(&mut self, one: &Move) {
@@ -138,10 +148,16 @@ impl Model {
     fn take_batch(&mut self) -> bool {
         let size = self.pacing.groups_per_batch() as usize;
         // One step at a time: the batch before has been published.
-        if self.queue.len() < size || self.published < self.taken {
+        let is_second = self.taken >= self.change;
+        let fits: Vec<usize> = (0..self.queue.len())
+            .filter(|&index| self.is_second(self.queue[index].0) == is_second)
+            .take(size)
+            .collect();
+        if fits.len() < size || self.published < self.taken {
             return false;
         }
-        for (group, version) in self.queue.drain(..size) {
+        for index in fits.into_iter().rev() {
+            let (group, version) = self.queue.remove(index);
             let staleness = self.taken.checked_sub(version).expect("not from the future");
             assert!(staleness <= self.pacing.max_staleness().into(), "group {group}: staleness {staleness}");
             assert!(self.trained.insert(group), "group {group} is trained on twice");
@@ -155,11 +171,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn no_schedule_makes_a_group_too_stale_and_none_deadlocks(
-        groups_per_batch in 1u32..6, max_staleness in 0u32..4, total in 1u64..8, history in moves(),
+    fn no_schedule_makes_a_group_too_stale_and_none_deadlocks_with_or_without_a_change_of_catalog(
+        groups_per_batch in 1u32..6, max_staleness in 0u32..4, total in 1u64..8, change in 1u64..12, history in moves(),
     ) {
         let bounded = Bounded { groups_per_batch: groups_per_batch.try_into().unwrap(), max_staleness };
-        let mut model = Model::new(bounded, total);
+        let mut model = Model::new(bounded, total, change);
         for one in &history {
             model.make(one);
         }
@@ -181,7 +197,7 @@ proptest! {
         groups_per_batch in 1u32..6, max_staleness in 0u32..6,
     ) {
         let bounded = Bounded { groups_per_batch: groups_per_batch.try_into().unwrap(), max_staleness };
-        let mut model = Model::new(bounded, 100);
+        let mut model = Model::new(bounded, 100, u64::MAX);
         let mut got = 0;
         while model.take() {
             model.make(&Move::Deliver(0));
@@ -197,7 +213,7 @@ proptest! {
 fn with_a_large_enough_bound_no_worker_is_ever_idle() {
     let idle_ticks = |max_staleness| {
         let bounded = Bounded { groups_per_batch: 4.try_into().unwrap(), max_staleness };
-        let mut model = Model::new(bounded, 1_000);
+        let mut model = Model::new(bounded, 1_000, u64::MAX);
         let mut workers: Vec<Option<(u64, u64)>> = vec![None; 2];
         let (mut idle, mut step_ends) = (0, None);
         for now in 0u64..600 {

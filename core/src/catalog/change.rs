@@ -8,19 +8,26 @@ use crate::{
     data_folder::{DataFolder, PromptRow, TEMPLATE, TOKENIZER},
     ids::ItemIndex,
 };
+use serde::Serialize;
 use std::collections::HashMap;
 
 /// What a change of catalog does to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogChange {
-    /// The prompts that stay, in their old order, each with its target's place in the new catalog.
-    pub prompts: Vec<(PromptRow, ItemIndex)>,
-    /// Prompts that are left out because their target went.
-    pub skipped: usize,
+    /// The place of each of the run's own items in the new catalog; `None` if it went.
+    places: Vec<Option<ItemIndex>>,
+    extent: ChangeExtent,
+}
+
+/// How much a change of catalog changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ChangeExtent {
     /// Items that are new.
-    pub added: usize,
+    pub added: u64,
     /// Items that went.
-    pub removed: usize,
+    pub removed: u64,
+    /// Prompts that are left out because their target went.
+    pub skipped: u64,
 }
 
 /// Why a catalog cannot take the place of another.
@@ -65,32 +72,43 @@ impl CatalogChange {
             }
         }
         let indexed = new.dataset().items().iter().zip(0..);
-        let places: HashMap<&str, ItemIndex> =
+        let known: HashMap<&str, ItemIndex> =
             indexed.map(|(item, index)| (item.id.as_str(), ItemIndex(index))).collect();
-        let mut targets = Vec::with_capacity(old.dataset().items().len());
+        let mut places = Vec::with_capacity(old.dataset().items().len());
         for (item, index) in old.dataset().items().iter().zip(0..) {
-            let place = places.get(item.id.as_str()).copied();
+            let place = known.get(item.id.as_str()).copied();
             if let Some(place) = place {
                 let (old, new) = (old.item_tokens(ItemIndex(index)), new.item_tokens(place));
                 if old != new {
                     return Err(Incompatible::Respelled { id: item.id.clone(), old, new });
                 }
             }
-            targets.push(place);
+            places.push(place);
         }
-        let rows = old.rl_train();
-        let target = |&row: &PromptRow| Some((row, targets[old.row(row).target.0 as usize]?));
-        let prompts: Vec<_> = rows.iter().filter_map(target).collect();
-        if prompts.is_empty() {
-            return Err(Incompatible::NoPrompts { prompts: rows.len() });
+        let stayed = places.iter().flatten().count();
+        let (added, removed) = ((known.len() - stayed) as u64, (places.len() - stayed) as u64);
+        let mut change = Self { places, extent: ChangeExtent { added, removed, skipped: 0 } };
+        let (prompts, left) = (old.rl_train().len(), change.rows(old, old.rl_train()).len());
+        if left == 0 {
+            return Err(Incompatible::NoPrompts { prompts });
         }
-        let stayed = targets.iter().flatten().count();
-        Ok(Self {
-            skipped: rows.len() - prompts.len(),
-            prompts,
-            added: places.len() - stayed,
-            removed: targets.len() - stayed,
-        })
+        change.extent.skipped = (prompts - left) as u64;
+        Ok(change)
+    }
+
+    /// How much it changes.
+    pub fn extent(&self) -> ChangeExtent {
+        self.extent
+    }
+
+    /// The place of one of the run's own items in the new catalog; `None` if it went.
+    pub fn place(&self, item: ItemIndex) -> Option<ItemIndex> {
+        self.places.get(item.0 as usize).copied().flatten()
+    }
+
+    /// Those of `rows` of the run's own data whose target stays, in their order, each with its target's new place.
+    pub fn rows(&self, data: &DataFolder, rows: &[PromptRow]) -> Vec<(PromptRow, ItemIndex)> {
+        rows.iter().filter_map(|&row| Some((row, self.place(data.row(row).target)?))).collect()
     }
 }
 
@@ -159,16 +177,19 @@ mod tests {
         let next = folder(root.path(), "next", &list, same_tokenizer(root.path()));
         let change = CatalogChange::between(&first, &next).unwrap();
         let id = |folder: &DataFolder, item| folder.dataset().item(item).id.clone();
-        for &(row, target) in &change.prompts {
+        let prompts = change.rows(&first, first.rl_train());
+        for &(row, target) in &prompts {
             assert_eq!(id(&next, target), id(&first, first.row(row).target));
         }
         let went = |&&row: &&PromptRow| ["i3", "i10", "i11"].contains(&id(&first, first.row(row).target).as_str());
-        assert_eq!(change.skipped, first.rl_train().iter().filter(went).count());
-        assert!(change.skipped > 0);
-        assert_eq!(change.prompts.len() + change.skipped, first.rl_train().len());
-        assert_eq!((change.added, change.removed), (1, 3));
-        let same = CatalogChange::between(&first, &first).unwrap();
-        assert_eq!((same.skipped, same.added, same.removed), (0, 0, 0));
+        let ChangeExtent { added, removed, skipped } = change.extent();
+        let skipped = skipped as usize;
+        assert_eq!(skipped, first.rl_train().iter().filter(went).count());
+        assert!(skipped > 0);
+        assert_eq!(prompts.len() + skipped, first.rl_train().len());
+        assert_eq!((added, removed), (1, 3));
+        let same = CatalogChange::between(&first, &first).unwrap().extent();
+        assert_eq!(same, ChangeExtent { added: 0, removed: 0, skipped: 0 });
     }
 
     #[test]

@@ -5,21 +5,30 @@
 //! catalog    A A A B B B B C      eras (0, A), (3, B), (7, C)
 //! ```
 //!
-//! A change is admitted at the first batch of which nothing has been leased, and from then on it is part of the run: one that
-//! goes on from a checkpoint before it makes the same switch. So no batch mixes catalogs, and in lockstep a run with
-//! changes is as reproducible as one without.
+//! The learner owns the plan, because it is the commit point of a run. It admits a change at the first batch that nobody can
+//! have been asked for yet, which it knows from its own position alone: the coordinator opens no more than the learner's
+//! last report allows. The plan travels with every report, so whoever opens a batch knows its catalog. What is admitted
+//! stays: a learner that goes on from a checkpoint before it makes the same switch. So no batch mixes catalogs, and in
+//! lockstep a run whose changes have given batches is as reproducible as one without.
 
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
+use std::{ops::Range, path::PathBuf};
+
+/// Most changes of one run; what a peer claims beyond is not believed.
+pub const MAX_CHANGES: usize = 1000;
 
 /// A catalog and the first batch that is made with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Era {
     /// First batch.
     pub first_batch: u64,
     /// The catalog.
     pub catalog: Digest,
+    /// The data folder that it comes from, as the hosts of learner and coordinator call it; `None` for the run's own data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
 }
 
 /// The eras of a run, ascending; the first one begins with batch 0.
@@ -40,6 +49,17 @@ pub enum PlanError {
         /// Since when.
         first_batch: u64,
     },
+    /// Batches before have been asked for already.
+    #[error("batch {asked} is too early for the change: batches below {earliest} may have been leased")]
+    TooEarly {
+        /// The batch that was asked for.
+        asked: u64,
+        /// The first that it could begin with.
+        earliest: u64,
+    },
+    /// More than any run has.
+    #[error("the run has had {MAX_CHANGES} changes of catalog")]
+    TooMany,
     /// No batch is left for it.
     #[error("the change would begin with batch {first_batch}, the run has {total_batches} batches")]
     TooLate {
@@ -71,7 +91,7 @@ pub struct WrongCatalog {
 impl CatalogPlan {
     /// The plan of a run that has had one catalog so far.
     pub fn new(catalog: Digest) -> Self {
-        Self { eras: vec![Era { first_batch: 0, catalog }] }
+        Self { eras: vec![Era { first_batch: 0, catalog, folder: None }] }
     }
 
     /// All eras, ascending.
@@ -80,9 +100,29 @@ impl CatalogPlan {
     }
 
     /// The era of a batch.
-    pub fn era_of(&self, batch: u64) -> Era {
+    pub fn era_of(&self, batch: u64) -> &Era {
+        &self.eras[self.index_of(batch)]
+    }
+
+    /// The batches of the era that `batch` is in; the last era has no end.
+    pub fn batches_of(&self, batch: u64) -> Range<u64> {
+        let index = self.index_of(batch);
+        self.eras[index].first_batch..self.eras.get(index + 1).map_or(u64::MAX, |next| next.first_batch)
+    }
+
+    /// The eras of `batch` and of those after it: what a run at that batch still needs.
+    pub fn eras_from(&self, batch: u64) -> &[Era] {
+        &self.eras[self.index_of(batch)..]
+    }
+
+    /// The eras that have begun with `batch`: all that a policy made of the batches before it can depend on.
+    pub fn until(&self, batch: u64) -> Self {
+        Self { eras: self.eras[..=self.index_of(batch)].to_vec() }
+    }
+
+    fn index_of(&self, batch: u64) -> usize {
         // The first era begins with batch 0, so there is one.
-        self.eras[self.eras.partition_point(|era| era.first_batch <= batch) - 1]
+        self.eras.partition_point(|era| era.first_batch <= batch) - 1
     }
 
     /// The learner's gate: whether a group of `catalog` may be part of `batch`.
@@ -94,24 +134,38 @@ impl CatalogPlan {
         if catalog == expected { Ok(()) } else { Err(WrongCatalog { batch, expected, got: catalog }) }
     }
 
-    /// Admits a change to `catalog` while nothing of batch `first_unleased` and later ones has been leased, in a run of
-    /// `total_batches`. Returns the era that it opens.
+    /// This plan with a change to `catalog` of `folder`, in a run of `total_batches` where batches below `unleased` may have
+    /// been leased. It begins with batch `asked`, or with the first that is possible.
     ///
     /// # Errors
-    /// [`PlanError::Same`] or [`PlanError::TooLate`]; the plan is as it was.
-    pub fn admit(&mut self, catalog: Digest, first_unleased: u64, total_batches: u64) -> Result<Era, PlanError> {
-        let last = self.eras[self.eras.len() - 1];
+    /// [`PlanError`] says why there can be no such change.
+    pub fn with_change(
+        &self,
+        catalog: Digest,
+        folder: PathBuf,
+        asked: Option<u64>,
+        unleased: u64,
+        total_batches: u64,
+    ) -> Result<Self, PlanError> {
+        let last = &self.eras[self.eras.len() - 1];
         if catalog == last.catalog {
             return Err(PlanError::Same { catalog, first_batch: last.first_batch });
         }
+        if self.eras.len() > MAX_CHANGES {
+            return Err(PlanError::TooMany);
+        }
         // Every era keeps a batch, also one that has not begun: what was admitted before is not taken back.
-        let first_batch = first_unleased.max(last.first_batch + 1);
+        let earliest = unleased.max(last.first_batch + 1);
+        let first_batch = asked.unwrap_or(earliest);
+        if first_batch < earliest {
+            return Err(PlanError::TooEarly { asked: first_batch, earliest });
+        }
         if first_batch >= total_batches {
             return Err(PlanError::TooLate { first_batch, total_batches });
         }
-        let era = Era { first_batch, catalog };
-        self.eras.push(era);
-        Ok(era)
+        let mut plan = self.clone();
+        plan.eras.push(Era { first_batch, catalog, folder: Some(folder) });
+        Ok(plan)
     }
 
     /// Whether this plan is `earlier`, or that and what was admitted since: what a restarted role may go on with.
@@ -125,6 +179,9 @@ impl TryFrom<Vec<Era>> for CatalogPlan {
 
     fn try_from(eras: Vec<Era>) -> Result<Self, PlanError> {
         let order = |what: String| Err(PlanError::Order { what });
+        if eras.len() > MAX_CHANGES + 1 {
+            return Err(PlanError::TooMany);
+        }
         match eras.first() {
             Some(Era { first_batch: 0, .. }) => {}
             first => return order(format!("the first begins with batch {:?}", first.map(|era| era.first_batch))),
@@ -134,8 +191,8 @@ impl TryFrom<Vec<Era>> for CatalogPlan {
             .find(|pair| pair[0].first_batch >= pair[1].first_batch || pair[0].catalog == pair[1].catalog)
         {
             Some(pair) => {
-                let of = |era: Era| format!("catalog {} from batch {}", era.catalog.short(), era.first_batch);
-                order(format!("{} comes before {}", of(pair[0]), of(pair[1])))
+                let of = |era: &Era| format!("catalog {} from batch {}", era.catalog.short(), era.first_batch);
+                order(format!("{} comes before {}", of(&pair[0]), of(&pair[1])))
             }
             None => Ok(Self { eras }),
         }
@@ -157,25 +214,33 @@ mod tests {
         Digest::of(&[number])
     }
 
+    fn folder() -> PathBuf {
+        "/data/next".into()
+    }
+
     proptest! {
         #[test]
         fn a_batch_keeps_the_catalog_that_it_was_leased_with_whatever_is_admitted_later(
-            changes in prop::collection::vec((0u8..4, 0u64..5), 0..12), total in 1u64..40,
+            changes in prop::collection::vec((0u8..4, prop::option::of(0u64..40), 0u64..5), 0..12), total in 1u64..40,
         ) {
             let mut plan = CatalogPlan::new(catalog(0));
             let (mut unleased, mut leased) = (0, vec![]);
-            for (number, more) in changes {
-                let before = plan.clone();
-                match plan.admit(catalog(number), unleased, total) {
-                    Ok(era) => {
-                        prop_assert!(era.first_batch >= unleased && era.first_batch < total);
-                        prop_assert_eq!(plan.era_of(era.first_batch), era);
-                        prop_assert!(plan.continues(&before) && !before.continues(&plan));
-                    }
-                    Err(_) => prop_assert_eq!(&plan, &before),
+            for (number, asked, more) in changes {
+                if let Ok(next) = plan.with_change(catalog(number), folder(), asked, unleased, total) {
+                    let era = &next.eras()[next.eras().len() - 1];
+                    prop_assert!(era.first_batch >= unleased && era.first_batch < total);
+                    prop_assert!(asked.is_none_or(|asked| era.first_batch == asked));
+                    prop_assert_eq!(next.era_of(era.first_batch), era);
+                    prop_assert!(next.continues(&plan) && !plan.continues(&next));
+                    plan = next;
                 }
                 for batch in unleased..(unleased + more).min(total) {
                     leased.push(plan.era_of(batch).catalog);
+                    prop_assert!(plan.batches_of(batch).contains(&batch));
+                    let until = plan.until(batch);
+                    prop_assert_eq!(&plan.eras_from(batch)[0], plan.era_of(batch));
+                    prop_assert_eq!(until.eras().last(), Some(plan.era_of(batch)));
+                    prop_assert!(plan.continues(&until));
                 }
                 unleased = (unleased + more).min(total);
             }
@@ -190,20 +255,27 @@ mod tests {
     #[test]
     fn a_change_is_refused_by_name_where_it_cannot_be_made() {
         let mut plan = CatalogPlan::new(catalog(0));
-        let mut admit = |number, unleased| plan.admit(catalog(number), unleased, 10).map_err(|error| error.to_string());
+        let mut admit = |number, asked, unleased| {
+            plan =
+                plan.with_change(catalog(number), folder(), asked, unleased, 10).map_err(|error| error.to_string())?;
+            Ok::<_, String>(plan.eras()[plan.eras().len() - 1].first_batch)
+        };
         let short = |number| catalog(number).short();
-        assert_eq!(admit(0, 3), Err(format!("the run has catalog {} already, from batch 0", short(0))));
-        assert_eq!(admit(1, 4).map(|era| era.first_batch), Ok(4));
-        assert_eq!(admit(2, 4).map(|era| era.first_batch), Ok(5), "the change before keeps its batch");
+        assert_eq!(admit(0, None, 3), Err(format!("the run has catalog {} already, from batch 0", short(0))));
+        assert_eq!(admit(1, None, 4), Ok(4));
+        assert_eq!(admit(2, None, 4), Ok(5), "the change before keeps its batch");
+        let early = "batch 6 is too early for the change: batches below 7 may have been leased";
+        assert_eq!(admit(1, Some(6), 7), Err(early.to_owned()));
         let late = "the change would begin with batch 10, the run has 10 batches";
-        assert_eq!(admit(3, 10), Err(late.to_owned()));
+        assert_eq!(admit(3, None, 10), Err(late.to_owned()));
+        assert_eq!(admit(3, Some(10), 6), Err(late.to_owned()));
         let wrong = format!("batch 4 is made with catalog {}, got catalog {}", short(1), short(0));
         assert_eq!(plan.check(4, catalog(0)).unwrap_err().to_string(), wrong);
     }
 
     #[test]
     fn a_plan_that_was_written_by_someone_else_is_checked() {
-        let era = |first_batch, number| Era { first_batch, catalog: catalog(number) };
+        let era = |first_batch, number| Era { first_batch, catalog: catalog(number), folder: None };
         for eras in [vec![], vec![era(1, 0)], vec![era(0, 0), era(0, 1)], vec![era(0, 0), era(3, 0)]] {
             assert!(matches!(CatalogPlan::try_from(eras.clone()), Err(PlanError::Order { .. })), "{eras:?}");
         }

@@ -28,14 +28,18 @@ fn group(id: u64, version: u64) -> RolloutGroup {
     }
 }
 
+fn plan() -> CatalogPlan {
+    CatalogPlan::new(Digest::of(b""))
+}
+
 fn book(lag: u32) -> BatchBook {
     let lockstep = Lockstep { groups_per_batch: 3.try_into().unwrap(), lag };
-    BatchBook::new(Pacing::Lockstep(lockstep), 4, PolicyVersion(0), GroupSet::default())
+    BatchBook::new(Pacing::Lockstep(lockstep), 4, PolicyVersion(0), GroupSet::default(), plan())
 }
 
 fn bounded(max_staleness: u32) -> BatchBook {
     let bounded = Bounded { groups_per_batch: 3.try_into().unwrap(), max_staleness };
-    BatchBook::new(Pacing::Bounded(bounded), 4, PolicyVersion(0), GroupSet::default())
+    BatchBook::new(Pacing::Bounded(bounded), 4, PolicyVersion(0), GroupSet::default(), plan())
 }
 
 /// Bytes that the groups of these tests have.
@@ -114,5 +118,61 @@ proptest! {
             }
         }
         prop_assert_eq!(trained, (0..12).collect::<Vec<_>>());
+    }
+}
+
+fn next() -> Digest {
+    Digest::of(b"next")
+}
+
+#[test]
+fn a_change_begins_with_the_first_batch_that_nobody_can_have_been_asked_for() {
+    for (mut book, taken, expected) in [(book(1), 0, 2), (book(1), 1, 3), (bounded(0), 1, 2), (bounded(2), 0, 3)] {
+        book.taken = taken;
+        let plan = book.plan_change(next(), "/data/next".into(), None).unwrap();
+        assert_eq!(plan.eras()[1].first_batch, expected);
+        let early = PlanError::TooEarly { asked: expected - 1, earliest: expected };
+        assert_eq!(book.plan_change(next(), "/data/next".into(), Some(expected - 1)), Err(early));
+    }
+}
+
+#[test]
+fn a_group_of_another_catalog_than_its_batch_has_no_place_and_is_nobodys_fault() {
+    let mut book = book(1);
+    book.go_on_with(book.plan_change(next(), "/data/next".into(), Some(2)).unwrap());
+    for id in 0..3 {
+        book.admit(group(id, 0), BYTES).unwrap();
+    }
+    book.take_batch().unwrap();
+    let wrong = book.admit(group(6, 1), BYTES).unwrap_err();
+    assert!(!wrong.is_wrong());
+    let short = |digest: Digest| digest.short();
+    let expected =
+        format!("group 6: batch 2 is made with catalog {}, got catalog {}", short(next()), short(Digest::of(b"")));
+    assert_eq!(wrong.to_string(), expected);
+    assert_eq!(book.admit(RolloutGroup { catalog: next(), ..group(6, 1) }, BYTES), Ok(Admission::Accepted));
+}
+
+proptest! {
+    #[test]
+    fn in_bounded_mode_no_batch_mixes_catalogs_in_whatever_order_groups_arrive(
+        order in Just((0u64..12).collect::<Vec<_>>()).prop_shuffle(), first in 1u64..4,
+    ) {
+        // With room for everything, so that only the catalogs decide.
+        let mut book = bounded(9);
+        book.catalogs = plan().with_change(next(), "/data/next".into(), Some(first), 0, 4).unwrap();
+        let mut batches = vec![];
+        for id in order {
+            let catalog = if id / 3 < first { Digest::of(b"") } else { next() };
+            prop_assert_eq!(book.admit(RolloutGroup { catalog, ..group(id, 0) }, BYTES), Ok(Admission::Accepted));
+            while let Some(batch) = book.take_batch() {
+                batches.push(batch);
+            }
+        }
+        prop_assert_eq!(batches.len(), 4);
+        for (number, batch) in (0u64..).zip(&batches) {
+            let expected = book.catalogs().era_of(number).catalog;
+            prop_assert!(batch.iter().all(|group| group.catalog == expected), "batch {}", number);
+        }
     }
 }

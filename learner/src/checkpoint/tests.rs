@@ -14,8 +14,14 @@ fn write_at(folder: &Path, version: u64) -> PathBuf {
     let pacing = Pacing::Lockstep(Lockstep { groups_per_batch: 4.try_into().unwrap(), lag: 1 });
     let consumed = GroupSet::below(4 * version);
     let state = Contents::new().with_bytes("model", "model").with_bytes("optimizer/moments", "moments");
-    let (manifest, contents) =
-        assemble(Digest::of(b"catalog"), pacing, consumed, snapshot(version).identity(), &shelf, state);
+    let (manifest, contents) = assemble(
+        CatalogPlan::new(Digest::of(b"catalog")),
+        pacing,
+        consumed,
+        snapshot(version).identity(),
+        &shelf,
+        state,
+    );
     Folder::new(folder).write(version, manifest, contents).unwrap().path
 }
 

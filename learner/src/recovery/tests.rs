@@ -4,7 +4,10 @@ use object_store::{
     path::Path as ObjectPath,
     throttle::{ThrottleConfig, ThrottledStore},
 };
-use riser_core::{digest::Digest, group_set::GroupSet, ids::PolicyVersion, lockstep::Lockstep, pacing::Pacing};
+use riser_core::{
+    catalog::plan::CatalogPlan, digest::Digest, group_set::GroupSet, ids::PolicyVersion, lockstep::Lockstep,
+    pacing::Pacing,
+};
 use riser_store::{Contents, DurableStore, durable::Transfer};
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use tempfile::TempDir;
@@ -47,7 +50,7 @@ fn write(folder: &Path, version: u64) -> riser_store::Checkpoint<checkpoint::Man
     let manifest = checkpoint::Manifest {
         version: PolicyVersion(version),
         policy: Digest::of(&version.to_le_bytes()),
-        catalog: Digest::of(b"catalog"),
+        catalogs: CatalogPlan::new(Digest::of(b"catalog")),
         pacing: Pacing::Lockstep(Lockstep { groups_per_batch: 4.try_into().unwrap(), lag: 0 }),
         consumed: GroupSet::below(4 * version),
         retained: BTreeMap::new(),

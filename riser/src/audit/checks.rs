@@ -138,10 +138,21 @@ pub(super) const ALL: &[Check] = &[
     check(
         CATALOGS,
         "batches",
-        "SELECT b.id, 'group ' || b.group_id || ' of another catalog than its learner''s'
+        "SELECT b.id, 'group ' || b.group_id || ' of batch ' || (b.version - 1) || ' is of another catalog than its batch'
          FROM batches AS b JOIN sessions AS s
            ON s.role = 'learner' AND s.event = 'started' AND s.incarnation = b.learner
-         WHERE s.catalog <> b.catalog ORDER BY b.id",
+         WHERE b.catalog <> coalesce(
+           (SELECT c.catalog FROM catalogs AS c WHERE c.learner = b.learner AND c.first_batch < b.version
+            ORDER BY c.first_batch DESC LIMIT 1), s.catalog)
+         ORDER BY b.id",
+    ),
+    check(
+        CATALOGS,
+        "catalogs",
+        "SELECT c.id, 'the change of catalog that begins with batch ' || c.first_batch || ' came when ' ||
+                max(b.version) || ' batches were trained'
+         FROM catalogs AS c JOIN batches AS b ON b.learner = c.learner AND b.id < c.id
+         WHERE b.version > c.first_batch GROUP BY c.id ORDER BY c.id",
     ),
     check(
         BATCHES,

@@ -267,7 +267,7 @@ const EDITS: &[Edit] = &[
         sql: "UPDATE batches SET catalog = 'other' WHERE group_id = 3",
         invariant: "no batch mixes catalogs",
         event: "SELECT id FROM batches WHERE group_id = 3",
-        says: "group 3 of another catalog than its learner's",
+        says: "group 3 of batch 1 is of another catalog than its batch",
     },
     Edit {
         sql: "DELETE FROM batches WHERE group_id = 7",

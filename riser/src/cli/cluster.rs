@@ -2,9 +2,10 @@
 
 use super::Settings;
 use crate::processes::credentials::CertificateFiles;
-use clap::Args;
+use clap::{Args, Subcommand};
 use riser_core::config::HostPort;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -97,6 +98,36 @@ pub(crate) struct Status {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  riser top --coordinator http://127.0.0.1:7470\n\nq, Escape or Ctrl-C ends it.")]
 pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) contact: Contact,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Catalog {
+    #[command(subcommand)]
+    pub(crate) action: CatalogAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CatalogAction {
+    /// Goes on with the items of another data folder; no batch mixes the old ones with the new ones.
+    Update(CatalogUpdate),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  \
+    riser prepare interactions log.csv items-today.csv data/shop-today --tokenizer data/shop --bad-records drop\n  \
+    riser catalog update data/shop-today --coordinator http://127.0.0.1:7470\n\n\
+    The folder must be there under the same path on the hosts of the learner and the coordinator; workers fetch the items \
+    from the coordinator. Histories and targets stay those of the run; of the new folder only the items are taken. So it \
+    needs the run's tokenizer and template, and items that stay must be spelled as before. Prompts whose target went are \
+    left out.")]
+pub(crate) struct CatalogUpdate {
+    /// Prepared data folder with the new items.
+    pub(crate) folder: PathBuf,
+    /// First step that is taken with it; default is the first that nobody has begun to sample for.
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from_step: Option<NonZeroU64>,
     #[command(flatten)]
     pub(crate) contact: Contact,
 }

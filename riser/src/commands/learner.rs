@@ -6,6 +6,7 @@ use crate::run_folder::RunFolder;
 use crate::{event_log, interrupt, metrics_endpoint, model_folder, reinforcement, report, start};
 use riser::joining;
 use riser::run_database::{Role, RunFacts};
+use riser_core::catalog::plan::CatalogPlan;
 use std::cell::Cell;
 
 /// Runs or resumes the learner and prints where its model lies.
@@ -33,7 +34,8 @@ pub(crate) fn run(arguments: &Learner, format: Format) -> anyhow::Result<()> {
         }
     })?;
     if ended.is_some() && !has_trained.get() {
-        seat.say_goodbye(database.new_incarnation(Role::Learner)?, &facts)?;
+        let catalogs = CatalogPlan::new(data.tree().digest());
+        seat.say_goodbye(database.new_incarnation(Role::Learner)?, &facts, catalogs)?;
     }
     let page = report::write(run.path())?;
     let digest = ended.as_ref().map(|finished| finished.digest);

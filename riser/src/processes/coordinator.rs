@@ -1,20 +1,24 @@
 //! The coordinator as a process of its own.
 
-use super::catalog_store::StoredChunks;
+use super::catalog_store::{StoredCatalogs, StoredChunks};
 use super::credentials::Credentials;
 use super::listen;
 use crate::run_folder::RunFolder;
 use crate::{event_log, metrics_endpoint, object_store, output, reinforcement};
 use anyhow::Context;
 use riser::joining;
+use riser::roles::RunCatalogs;
 use riser_coordinator::Counts;
+use riser_coordinator::catalogs::{OpenedCatalog, RunData};
 use riser_coordinator::reception::{Reception, Strangers};
 use riser_core::config::RunConfig;
 use riser_core::data_folder::DataFolder;
 use riser_policy::parameters::Parameters;
 use riser_proto::call::Patience;
+use riser_proto::catalog::CatalogFile;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// Numbers that workers get from one start of the coordinator to the next.
@@ -61,12 +65,15 @@ pub(crate) fn run(
     let counts = runtime.block_on(async {
         let (incoming, bound) = listen(cluster.coordinator.listen, "cluster.coordinator.listen")?;
         output::note(format!("coordinator of run {} listens on {bound}", digest.short()));
-        let (seed, tree) = (config.seed, data.tree());
-        if let Some(store) = store {
-            // Beside the run, which needs nothing of it; it ends with the runtime.
-            tokio::spawn(StoredChunks::within(&store).keep(tree.clone()));
-        }
-        let serving = riser_coordinator::serve(schedule, seed, prompts, tree, reception, incoming, events, stop);
+        let file = CatalogFile::new(data.tree());
+        let changes = StoredCatalogs {
+            catalogs: RunCatalogs::new(data.clone(), config.model.max_prompt_tokens, None),
+            store: store.map(|store| Arc::new(StoredChunks::within(&store))),
+            runtime: Handle::current(),
+        };
+        changes.keep(&file);
+        let data = RunData { first: OpenedCatalog { file, prompts }, changes: Some(Arc::new(changes)) };
+        let serving = riser_coordinator::serve(schedule, config.seed, data, reception, incoming, events, stop);
         anyhow::Ok(Box::pin(serving).await?)
     });
     // With the runtime goes everyone who could still have something to log.

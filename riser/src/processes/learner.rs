@@ -5,6 +5,7 @@ use super::listen;
 use crate::{metrics_endpoint, output, recovery};
 use riser::cluster::{ClusterConfig, ClusterError, Parts};
 use riser::run_database::RunFacts;
+use riser_core::catalog::plan::CatalogPlan;
 use riser_core::config::ClusterSection;
 use riser_core::digest::Digest;
 use riser_core::ids::Incarnation;
@@ -75,12 +76,19 @@ impl Seat {
     }
 
     /// Tells the coordinator that the run has ended before; nothing is lost if there is none any more.
-    pub(crate) fn say_goodbye(&self, incarnation: Incarnation, facts: &RunFacts) -> anyhow::Result<()> {
+    pub(crate) fn say_goodbye(
+        &self,
+        incarnation: Incarnation,
+        facts: &RunFacts,
+        catalogs: CatalogPlan,
+    ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let RunFacts { pacing, total_batches } = *facts;
         let told = runtime.block_on(async {
             let (coordinator, patience) = (self.coordinator()?, Patience::lasting(GOODBYE));
-            anyhow::Ok(riser_learner::announce_end(incarnation, pacing, total_batches, coordinator, patience).await)
+            anyhow::Ok(
+                riser_learner::announce_end(incarnation, pacing, total_batches, catalogs, coordinator, patience).await,
+            )
         })?;
         if let Err(status) = told {
             output::note(format!("no coordinator could be told that the run is over: {}", status.message()));

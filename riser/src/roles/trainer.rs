@@ -1,8 +1,10 @@
 //! The learner's side: a policy that trains, is measured and is saved.
 
+use super::catalogs::{NextCatalog, RunCatalogs};
 use crate::ranking::{self, Search};
 use crate::training_state;
 use riser_core::data_folder::{DataFolder, PromptRow};
+use riser_core::digest::Digest;
 use riser_core::group::RolloutGroup;
 use riser_core::ids::PolicyVersion;
 use riser_core::snapshot::PolicySnapshot;
@@ -30,6 +32,9 @@ pub struct Watch {
 /// A policy in reinforcement training.
 pub struct PolicyTrainer {
     data: Arc<DataFolder>,
+    catalogs: Arc<RunCatalogs>,
+    /// The catalog that batches are made with; `None` is the data's own.
+    next: Option<Arc<NextCatalog>>,
     reinforce: Reinforce,
     watch: Watch,
 }
@@ -42,22 +47,26 @@ impl PolicyTrainer {
     pub fn start(
         reference: &Parameters,
         data: Arc<DataFolder>,
+        catalogs: Arc<RunCatalogs>,
         settings: ReinforceSettings,
         watch: Watch,
     ) -> Result<Self, TensorError> {
         let training = Training::new(reference.duplicate()?, settings.optimizer)?;
-        Ok(Self { reinforce: Reinforce::new(training, reference, settings)?, data, watch })
+        let reinforce = Reinforce::new(training, reference, settings)?;
+        Ok(Self { reinforce, data, catalogs, next: None, watch })
     }
 
     /// Goes on from a folder with the files of [`Trainer::state`].
     ///
     /// # Errors
     /// [`CheckpointError`] for a folder that is not a checkpoint, or whatever the model reports.
+    #[expect(clippy::too_many_arguments, reason = "what a start has, and where to go on from")]
     pub fn resume(
         folder: &Path,
         device: &Device,
         reference: &Parameters,
         data: Arc<DataFolder>,
+        catalogs: Arc<RunCatalogs>,
         settings: ReinforceSettings,
         watch: Watch,
     ) -> Result<Self, CheckpointError> {
@@ -66,7 +75,8 @@ impl PolicyTrainer {
         let parameters = checkpoint::load(folder, device)?;
         let optimizer = AdamW::load(&folder.join(OPTIMIZER_FILE), &parameters, settings.optimizer)?;
         let training = Training::resume(parameters, optimizer).map_err(content)?;
-        Ok(Self { reinforce: Reinforce::new(training, reference, settings).map_err(content)?, data, watch })
+        let reinforce = Reinforce::new(training, reference, settings).map_err(content)?;
+        Ok(Self { reinforce, data, catalogs, next: None, watch })
     }
 
     fn parameters(&self) -> &Parameters {
@@ -75,8 +85,17 @@ impl PolicyTrainer {
 }
 
 impl Trainer for PolicyTrainer {
+    fn adopt(&mut self, catalog: Digest) -> Result<(), TrainerError> {
+        self.next = match catalog == self.data.tree().digest() {
+            true => None,
+            false => Some(self.catalogs.in_use(catalog).ok_or_else(|| format!("catalog {catalog} is not open"))?),
+        };
+        Ok(())
+    }
+
     fn step(&mut self, _version: PolicyVersion, batch: &[RolloutGroup]) -> Result<Metrics, TrainerError> {
-        Ok(figures(&self.reinforce.step(self.data.tree(), batch)?)?)
+        let tree = self.next.as_ref().map_or(self.data.tree(), |next| next.data.tree());
+        Ok(figures(&self.reinforce.step(tree, batch)?)?)
     }
 
     fn snapshot(&self, version: PolicyVersion) -> Result<PolicySnapshot, TrainerError> {
@@ -85,8 +104,12 @@ impl Trainer for PolicyTrainer {
 
     fn evaluate(&mut self, _version: PolicyVersion) -> Result<Metrics, TrainerError> {
         let model = self.reinforce.training().inference_model();
-        let ranking = ranking::rank(model, &self.data, &self.watch.rows, self.watch.search, &|_| ())?;
-        Ok(ranking.means(self.watch.search.top_k))
+        let Watch { rows, search } = &self.watch;
+        let ranking = match &self.next {
+            Some(next) => ranking::rank_after(model, &self.data, next, rows, *search)?,
+            None => ranking::rank(model, &self.data, rows, *search, &|_| ())?,
+        };
+        Ok(ranking.means(search.top_k))
     }
 
     fn state(&self) -> Result<Contents, TrainerError> {

@@ -25,6 +25,19 @@ CREATE TABLE IF NOT EXISTS sessions (
   finished INTEGER
 ) STRICT;
 
+-- Changes of catalog that are part of the run, as each learner knows them: from which batch on, and how much they change.
+CREATE TABLE IF NOT EXISTS catalogs (
+  id INTEGER PRIMARY KEY,
+  at REAL NOT NULL,
+  learner INTEGER NOT NULL,
+  first_batch INTEGER NOT NULL,
+  catalog TEXT NOT NULL,
+  folder TEXT NOT NULL,
+  added INTEGER NOT NULL,
+  removed INTEGER NOT NULL,
+  skipped INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE IF NOT EXISTS leases (
   id INTEGER PRIMARY KEY,
   at REAL NOT NULL,

@@ -6,6 +6,7 @@ use riser_coordinator::schedule::{AskId, Event, Schedule, ScheduleConfig};
 use riser_core::{
     activity::{LearnerActivity, WorkerReport},
     bounded::Bounded,
+    catalog::plan::CatalogPlan,
     cluster_status::ClusterStatus,
     delta::{Packing, encode, offer::PolicyOffer},
     digest::Digest,
@@ -48,6 +49,7 @@ pub(super) const LEASE: Decoder = Decoder {
             id: LeaseId(1),
             epoch: LeaseEpoch(1 << 32),
             version: PolicyVersion(3),
+            catalog: Digest::of(b"catalog"),
             timeout: Duration::from_secs(30),
             requests: requests.collect(),
         };
@@ -84,15 +86,20 @@ pub(super) const REPORT: Decoder = Decoder {
     layout: Layout::Message,
     samples: || {
         let held = LearnerReport { received: GroupSet::new(20, [22, 25]), ..report(Incarnation(1), 2) };
+        let catalogs = CatalogPlan::new(Digest::of(b"catalog"));
+        let changed = catalogs.with_change(Digest::of(b"next"), "/data/next".into(), None, 4, 7).unwrap();
+        let changed = LearnerReport { catalogs: changed, ..report(Incarnation(1), 2) };
         let largest = LearnerReport { received: GroupSet::new(u64::MAX, [u64::MAX]), ..report(Incarnation(1), 0) };
-        [held, largest, report(Incarnation(2), 7)].map(|report| v1::AdvanceRequest::from(report).encode_to_vec()).into()
+        [held, changed, largest, report(Incarnation(2), 7)]
+            .map(|report| v1::AdvanceRequest::from(report).encode_to_vec())
+            .into()
     },
     decode: |bytes| {
         let Ok(request) = v1::AdvanceRequest::decode(bytes) else { return false };
         let place = v1::LearnerPlace { address: request.address.clone(), incarnation: request.learner };
         let _ = LearnerPlace::try_from(place);
-        let report = LearnerReport::from(request);
-        assert_eq!(LearnerReport::from(v1::AdvanceRequest::from(report.clone())), report);
+        let Ok(report) = LearnerReport::try_from(request) else { return false };
+        assert_eq!(LearnerReport::try_from(v1::AdvanceRequest::from(report.clone())).unwrap(), report);
         for pacing in pacings() {
             let mut schedule = Schedule::new(schedule(pacing));
             let _ = apply(&mut schedule, Event::Report(report.clone()));
@@ -308,7 +315,13 @@ fn group(bytes: &[u8]) -> bool {
         group.subtree.path(completion.leaf);
     }
     for pacing in pacings() {
-        let mut book = BatchBook::new(pacing, TOTAL_BATCHES, PolicyVersion(0), GroupSet::default());
+        let mut book = BatchBook::new(
+            pacing,
+            TOTAL_BATCHES,
+            PolicyVersion(0),
+            GroupSet::default(),
+            CatalogPlan::new(tree().digest()),
+        );
         let _ = book.admit(group.clone(), bytes.len() as u64);
         let _ = book.admit(group.clone(), bytes.len() as u64);
         book.take_batch();
@@ -340,7 +353,13 @@ fn schedule(pacing: Pacing) -> ScheduleConfig {
 
 fn report(learner: Incarnation, version: u64) -> LearnerReport {
     let received = GroupSet::below(version * 4);
-    LearnerReport { learner, version: PolicyVersion(version), taken: version, received }
+    LearnerReport {
+        learner,
+        version: PolicyVersion(version),
+        taken: version,
+        received,
+        catalogs: CatalogPlan::new(Digest::of(b"catalog")),
+    }
 }
 
 /// A schedule that knows its learner and has given out a lease.

@@ -6,7 +6,7 @@ use crate::{
     scenario::{SEED, Scenario, patience, prompts},
 };
 use bytes::Bytes;
-use riser_coordinator::{catalog::CatalogService, reception::Reception};
+use riser_coordinator::{catalog::CatalogService, catalogs::RunData, reception::Reception};
 use riser_core::{catalog::CatalogCache, digest::Digest, ids::WorkerId, prefix_tree::PrefixTree};
 use riser_proto::{
     access::{Access, Token},
@@ -122,7 +122,7 @@ async fn transfer(server: &Server, cache: Option<CatalogCache>) -> Result<Fetche
 async fn transfer_with(server: &Server, sources: Sources) -> Result<Fetched, WorkerError> {
     let network = Rebootable::default();
     let serving = server.serve(network.boot());
-    let fetched = fetch(&config(), network.connect().into(), sources).await;
+    let fetched = fetch(&config(), network.connect().into(), sources, None).await;
     serving.abort();
     fetched
 }
@@ -162,7 +162,7 @@ fn a_worker_that_is_killed_in_the_middle_fetches_only_what_it_had_not() {
             }
         };
         tokio::select! {
-            fetched = fetch(&config, network.connect().into(), sources) => panic!("{fetched:?}"),
+            fetched = fetch(&config, network.connect().into(), sources, None) => panic!("{fetched:?}"),
             () = has_all => {}
         }
     });
@@ -190,7 +190,7 @@ async fn a_coordinator_that_dies_in_the_middle_is_gone_on_with_after_its_restart
         let cache = with_cache.then(|| cache(folder.path(), 1 << 20));
         let (channel, dying) = (network.connect(), first.clone());
         let fetching =
-            tokio::spawn(async move { fetch(&config(), channel.into(), Sources { cache, mirror: None }).await });
+            tokio::spawn(async move { fetch(&config(), channel.into(), Sources { cache, mirror: None }, None).await });
         // It owes several chunks by now, and will not send them.
         while dying.num_asked() < 25 {
             tokio::task::yield_now().await;
@@ -270,15 +270,16 @@ async fn a_catalog_is_handed_out_by_the_coordinator_to_nobody_without_the_join_t
     let serving = stop.clone();
     let coordinator = tokio::spawn(async move {
         let (log, tree) = (mpsc::channel(1).0, hash_policy::tree());
-        riser_coordinator::serve(schedule, SEED, prompts(), &tree, reception, incoming, log, serving).await
+        let data = RunData::fixed(prompts(), &tree);
+        riser_coordinator::serve(schedule, SEED, data, reception, incoming, log, serving).await
     });
-    let refused = fetch(&config(), network.connect().into(), Sources::default()).await.unwrap_err();
+    let refused = fetch(&config(), network.connect().into(), Sources::default(), None).await.unwrap_err();
     assert!(
         matches!(&refused, WorkerError::Coordinator(status) if status.code() == Code::Unauthenticated),
         "{refused}"
     );
     let channel = Channel::from(network.connect()).with_pass(Pass::default().with_token(&token));
-    let fetched = fetch(&config(), channel, Sources::default()).await.unwrap();
+    let fetched = fetch(&config(), channel, Sources::default(), None).await.unwrap();
     assert_eq!(fetched.tree.digest(), hash_policy::tree().digest());
     stop.cancel();
     coordinator.await.unwrap().unwrap();

@@ -22,7 +22,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Sixty items of three tokens.
 pub(crate) fn tree() -> Arc<PrefixTree> {
-    let paths: Vec<Vec<u32>> = (0..60).map(|item| vec![item / 12, 10 + item % 12, 0]).collect();
+    tree_of(0)
+}
+
+/// The same number of items with other spellings; number 0 is the catalog that runs begin with.
+pub(crate) fn tree_of(number: u32) -> Arc<PrefixTree> {
+    let paths: Vec<Vec<u32>> = (0..60).map(|item| vec![5 * number + item / 12, 10 + item % 12, 0]).collect();
     Arc::new(PrefixTree::build(&paths).unwrap())
 }
 

@@ -9,6 +9,7 @@ use crate::{
 use riser::cluster::Place;
 use riser_coordinator::{
     Counts,
+    catalogs::RunData,
     reception::{Reception, Strangers},
 };
 use riser_core::{
@@ -62,7 +63,8 @@ fn coordinator(scenario: &Scenario, place: Place<network::Incoming>) -> JoinHand
     tokio::spawn(async move {
         let (tree, stop) = (hash_policy::tree(), CancellationToken::new());
         let (prompts, log) = (scenario::prompts(), mpsc::channel(1).0);
-        riser_coordinator::serve(schedule, SEED, prompts, &tree, reception, place.incoming, log, stop).await.unwrap()
+        let data = RunData::fixed(prompts, &tree);
+        riser_coordinator::serve(schedule, SEED, data, reception, place.incoming, log, stop).await.unwrap()
     })
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the report")]
 
 mod bounded_runs;
+mod catalog_change;
 mod catalog_transfer;
 mod checkpoints;
 mod cluster_runs;

@@ -134,7 +134,7 @@ impl Scenario {
     pub(crate) fn parts(&self, trainer: Box<dyn Trainer>) -> (Parts, mpsc::Receiver<Event>) {
         let (events, observed) = mpsc::channel(8);
         let samplers = self.samplers.clone();
-        (Parts { prompts: prompts(), tree: hash_policy::tree(), trainer, samplers, events }, observed)
+        (Parts { prompts: prompts(), tree: hash_policy::tree(), changes: None, trainer, samplers, events }, observed)
     }
 
     /// Runs a cluster in memory; `watch` sees every event and may end the run.
@@ -172,9 +172,13 @@ impl Scenario {
 
     /// The same for every version of the run.
     pub(crate) fn versions(&self) -> Versions {
+        self.versions_with(|_| 0)
+    }
+
+    /// The same if batches are made with these catalogs.
+    pub(crate) fn versions_with(&self, catalog_of: impl Fn(u64) -> u32) -> Versions {
         let lockstep = self.lockstep();
         let mut order = PromptOrder::new(SEED, NUM_ROWS.try_into().unwrap());
-        let mut sampler = HashSampler::new(hash_policy::tree());
         let mut trainer = HashTrainer::new();
         let serve = |policy: &PolicySnapshot| policy.served_as(self.served_dtype).unwrap();
         let policy = trainer.snapshot(PolicyVersion(0)).unwrap();
@@ -182,6 +186,7 @@ impl Scenario {
         let mut versions = vec![(policy.digest(), published[0].digest())];
         for batch in 0..self.total_batches {
             let version = batch.saturating_sub(u64::from(self.lag)) as usize;
+            let mut sampler = HashSampler::new(hash_policy::tree_of(catalog_of(batch)));
             sampler.load(&published[version]).unwrap();
             let requests: Vec<SampleRequest> = lockstep
                 .groups_of(batch)

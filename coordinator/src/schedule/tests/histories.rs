@@ -113,7 +113,7 @@ impl World {
             }
             let queued = self.arrived.len() as u64 - self.version * size;
             let total = self.config.total_batches;
-            match self.config.pacing.place(group, grant.version, self.version, queued, total) {
+            match self.config.pacing.place(group, grant.version, self.version, 0, queued, total) {
                 Ok(_) => self.arrived.push((group.0, grant.version.0)),
                 Err(_) => {
                     self.refused += 1;
@@ -127,7 +127,8 @@ impl World {
     fn report(&mut self) {
         let received = GroupSet::new(0, self.arrived.iter().map(|arrived| arrived.0));
         let version = PolicyVersion(self.version);
-        let report = LearnerReport { learner: Incarnation(1), version, taken: self.version, received };
+        let catalogs = CatalogPlan::new(catalog(0));
+        let report = LearnerReport { learner: Incarnation(1), version, taken: self.version, received, catalogs };
         self.apply(Event::Report(report)).unwrap();
     }
 

@@ -11,8 +11,12 @@ use crate::{
     hash_policy::{self, HashSampler, HashTrainer},
     scenario::{self, SEED, Scenario},
 };
-use riser_coordinator::reception::{Reception, Strangers};
+use riser_coordinator::{
+    catalogs::RunData,
+    reception::{Reception, Strangers},
+};
 use riser_core::{
+    catalog::plan::CatalogPlan,
     digest::Digest,
     ids::Incarnation,
     logprob_space::LogprobSpace,
@@ -116,8 +120,7 @@ impl Run {
         let served = riser_coordinator::serve(
             schedule,
             SEED,
-            prompts,
-            &tree,
+            RunData::fixed(prompts, &tree),
             reception,
             incoming,
             self.log.clone(),
@@ -194,7 +197,8 @@ impl Run {
         let coordinator = self.to_coordinator(Host::LEARNER, Pass::default().with_run(description().run));
         let (pacing, total, patience) =
             (self.scenario.pacing(), self.scenario.total_batches, Patience::lasting(patience));
-        let told = riser_learner::announce_end(incarnation, pacing, total, coordinator, patience).await;
+        let catalogs = CatalogPlan::new(hash_policy::tree().digest());
+        let told = riser_learner::announce_end(incarnation, pacing, total, catalogs, coordinator, patience).await;
         self.trace.note("announce", told.is_ok());
     }
 

@@ -1,0 +1,142 @@
+//! The catalogs that take over during a run, each from a prepared data folder, as coordinator and learner need them.
+
+use super::prompts::RlPrompts;
+use riser_coordinator::catalogs::OpenedCatalog as ToHandOut;
+use riser_coordinator::prompts::SourceError;
+use riser_core::atomic_file;
+use riser_core::catalog::change::CatalogChange;
+use riser_core::catalog::plan::{CatalogPlan, Era};
+use riser_core::data_folder::DataFolder;
+use riser_core::digest::Digest;
+use riser_learner::catalogs::{CatalogError, OpenedCatalog as ToTrainOn};
+use riser_proto::catalog::CatalogFile;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Name of the file in a run folder that says which batch is made with which catalog, once there has been a change.
+pub const PLAN_FILE: &str = "catalogs.json";
+
+/// Another catalog for the histories of a run.
+pub struct NextCatalog {
+    /// The folder that it comes from.
+    pub data: DataFolder,
+    /// What it means for the run's own data.
+    pub change: CatalogChange,
+}
+
+/// Opens catalogs for a run and keeps those that are in use.
+pub struct RunCatalogs {
+    own: Arc<DataFolder>,
+    max_prompt_tokens: usize,
+    /// Where the plan is written down; `None` for a role that only follows it.
+    plan: Option<PathBuf>,
+    open: Mutex<BTreeMap<Digest, Arc<NextCatalog>>>,
+}
+
+/// Why a plan cannot be gone on with.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanFileError {
+    /// It is there and cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no plan.
+    #[error("{} is damaged: {source}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        source: serde_json::Error,
+    },
+    /// It is the plan of another run.
+    #[error("{} has other catalogs than the checkpoint was made with", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl RunCatalogs {
+    /// The catalogs of a run on `own`, whose plan is written into `folder` if this role owns it.
+    pub fn new(own: Arc<DataFolder>, max_prompt_tokens: usize, folder: Option<&Path>) -> Self {
+        let plan = folder.map(|folder| folder.join(PLAN_FILE));
+        Self { own, max_prompt_tokens, plan, open: Mutex::default() }
+    }
+
+    /// The plan to go on with from a checkpoint that was made with `used`: what was written down since belongs to it.
+    ///
+    /// # Errors
+    /// [`PlanFileError`] if what was written down cannot be.
+    pub fn plan_from(&self, used: CatalogPlan) -> Result<CatalogPlan, PlanFileError> {
+        let Some(path) = &self.plan else { return Ok(used) };
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(used),
+            Err(source) => return Err(PlanFileError::Unreadable { path: path.clone(), source }),
+        };
+        let kept: CatalogPlan =
+            serde_json::from_slice(&text).map_err(|source| PlanFileError::Damaged { path: path.clone(), source })?;
+        match (kept.continues(&used), used.continues(&kept)) {
+            (true, _) => Ok(kept),
+            (false, true) => Ok(used),
+            (false, false) => Err(PlanFileError::Foreign { path: path.clone() }),
+        }
+    }
+
+    /// A catalog that was opened and is in use; `None` for the run's own and for one that is not.
+    pub fn in_use(&self, catalog: Digest) -> Option<Arc<NextCatalog>> {
+        self.opened().get(&catalog).cloned()
+    }
+
+    fn read(&self, folder: &Path) -> Result<Arc<NextCatalog>, CatalogError> {
+        let data = DataFolder::open(folder)?;
+        let change = CatalogChange::between(&self.own, &data)?;
+        Ok(Arc::new(NextCatalog { data, change }))
+    }
+
+    fn opened(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<NextCatalog>>> {
+        // Every change is a single call on a map, so a panic elsewhere leaves nothing half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for RunCatalogs {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("RunCatalogs").field("own", &self.own.path()).field("plan", &self.plan).finish()
+    }
+}
+
+impl riser_learner::catalogs::CatalogSource for RunCatalogs {
+    fn open(&self, folder: &Path) -> Result<ToTrainOn, CatalogError> {
+        let next = self.read(folder)?;
+        let (tree, extent) = (Arc::new(next.data.tree().clone()), next.change.extent());
+        self.opened().insert(tree.digest(), next);
+        Ok(ToTrainOn { tree, extent })
+    }
+
+    fn keep(&self, plan: &CatalogPlan, taken: u64) -> Result<(), CatalogError> {
+        if let Some(path) = &self.plan {
+            atomic_file::write(path, &serde_json::to_vec_pretty(plan)?)?;
+        }
+        let is_needed = |catalog: &Digest| plan.eras_from(taken).iter().any(|era| era.catalog == *catalog);
+        self.opened().retain(|catalog, _| is_needed(catalog));
+        Ok(())
+    }
+}
+
+impl riser_coordinator::catalogs::CatalogSource for RunCatalogs {
+    fn open(&self, era: &Era) -> Result<ToHandOut, SourceError> {
+        let folder = era.folder.as_ref().ok_or("it is not the catalog of the run's own data")?;
+        let next = self.read(folder)?;
+        let prompts = RlPrompts::after(self.own.clone(), &next.change, self.max_prompt_tokens);
+        let prompts = prompts.ok_or("no prompt has its target in it")?;
+        Ok(ToHandOut { file: CatalogFile::new(next.data.tree()), prompts: Box::new(prompts) })
+    }
+}
