@@ -10,7 +10,7 @@
 
 use crate::{
     Counts,
-    catalogs::{Catalogs, RunData, Shelf},
+    catalogs::{Catalogs, Opening, RunData, Shelf},
     overview::Overview,
     prompts::PromptError,
     roll::Roll,
@@ -305,15 +305,11 @@ impl CoordinatorActor {
         Ok(())
     }
 
-    /// A catalog is here, or cannot be opened.
-    async fn opened(
-        &mut self,
-        opened: Result<Digest, (Digest, String)>,
-        now: Duration,
-    ) -> Result<(), CoordinatorError> {
-        match opened {
-            Ok(catalog) => tracing::info!(catalog = catalog.short(), "catalog is open"),
-            Err((catalog, reason)) => {
+    /// An attempt to open a catalog has ended.
+    async fn opened(&mut self, opening: Opening, now: Duration) -> Result<(), CoordinatorError> {
+        match opening {
+            Opening::Here(catalog) => tracing::info!(catalog = catalog.short(), "catalog is open"),
+            Opening::Failed { catalog, news: Some(reason) } => {
                 tracing::warn!(
                     catalog = catalog.short(),
                     reason,
@@ -321,6 +317,7 @@ impl CoordinatorActor {
                 );
                 self.overview.trouble(&format!("catalog {} cannot be opened: {reason}", catalog.short()));
             }
+            Opening::Failed { .. } => {}
         }
         // What could not be opened is tried again, what came may be over already.
         if let (Some(plan), Some(version)) = (self.schedule.catalogs(), self.schedule.version()) {

@@ -74,6 +74,8 @@ pub(crate) struct Catalogs {
     source: Option<Arc<dyn CatalogSource>>,
     opening: JoinSet<(Digest, Result<OpenedCatalog, SourceError>)>,
     under_way: BTreeSet<Digest>,
+    /// Why a catalog could not be opened when it was last tried.
+    failed: BTreeMap<Digest, String>,
 }
 
 impl Catalogs {
@@ -82,7 +84,15 @@ impl Catalogs {
         let current = file.manifest().catalog();
         let prompts = BTreeMap::from([(current, Prompts::new(prompts, seed))]);
         let shelf = watch::Sender::new(Shelf { current, files: BTreeMap::from([(current, file)]) });
-        Self { seed, prompts, shelf, source: changes, opening: JoinSet::new(), under_way: BTreeSet::new() }
+        Self {
+            seed,
+            prompts,
+            shelf,
+            source: changes,
+            opening: JoinSet::new(),
+            under_way: BTreeSet::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     /// What is handed out, now and later.
@@ -100,13 +110,8 @@ impl Catalogs {
     pub(crate) fn follow(&mut self, plan: &CatalogPlan, batch: u64) -> BTreeSet<Digest> {
         let current = plan.era_of(batch).catalog;
         for era in plan.eras_from(batch) {
-            if self.prompts.contains_key(&era.catalog) {
-                continue;
-            }
-            if let Some(source) = self.source.clone().filter(|_| self.under_way.insert(era.catalog)) {
-                tracing::info!(catalog = era.catalog.short(), batch = era.first_batch, folder = ?era.folder, "opening a catalog");
-                let era = era.clone();
-                self.opening.spawn(open(source, era));
+            if !self.prompts.contains_key(&era.catalog) {
+                self.begin_opening(era);
             }
         }
         // The first one is the run's own, and a learner may go back to it.
@@ -122,16 +127,38 @@ impl Catalogs {
         self.prompts.keys().copied().collect()
     }
 
-    /// Waits for the next catalog that was being opened; the error says which one could not be, and why. For ever if none is.
-    pub(crate) async fn opened(&mut self) -> Result<Digest, (Digest, String)> {
-        let Some(ended) = self.opening.join_next().await else { return std::future::pending().await };
-        // A thread that panics has said so; whoever is asked again may know better.
-        let Ok((catalog, result)) = ended else { return std::future::pending().await };
+    fn begin_opening(&mut self, era: &Era) {
+        let Some(source) = self.source.clone() else { return };
+        if !self.under_way.insert(era.catalog) {
+            return;
+        }
+        let pause = if self.failed.contains_key(&era.catalog) { PAUSE } else { Duration::ZERO };
+        let era = era.clone();
+        self.opening.spawn(async move {
+            tokio::time::sleep(pause).await;
+            (era.catalog, open(source, era).await)
+        });
+    }
+
+    /// Waits until an attempt to open a catalog has ended; for ever if there is none.
+    pub(crate) async fn opened(&mut self) -> Opening {
+        // A thread that panicked is an error of its attempt, so every attempt has an end.
+        let Some(Ok((catalog, result))) = self.opening.join_next().await else { return std::future::pending().await };
         self.under_way.remove(&catalog);
-        let OpenedCatalog { file, prompts } = result.map_err(|error| (catalog, error.to_string()))?;
-        self.prompts.insert(catalog, Prompts::new(prompts, self.seed));
-        self.shelf.send_modify(|shelf| drop(shelf.files.insert(catalog, file)));
-        Ok(catalog)
+        match result {
+            Ok(OpenedCatalog { file, prompts }) => {
+                self.failed.remove(&catalog);
+                self.prompts.insert(catalog, Prompts::new(prompts, self.seed));
+                self.shelf.send_modify(|shelf| drop(shelf.files.insert(catalog, file)));
+                Opening::Here(catalog)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let before = self.failed.insert(catalog, reason.clone());
+                let is_news = before.is_none_or(|before| before != reason);
+                Opening::Failed { catalog, news: is_news.then_some(reason) }
+            }
+        }
     }
 
     /// What to sample for `group` from `catalog`.
@@ -141,17 +168,21 @@ impl Catalogs {
     }
 }
 
-/// Opens the catalog of an era and looks whether it is the right one; what fails takes a pause, so that it is not tried too often.
-async fn open(source: Arc<dyn CatalogSource>, era: Era) -> (Digest, Result<OpenedCatalog, SourceError>) {
+/// The end of an attempt to open a catalog.
+pub(crate) enum Opening {
+    /// It can be handed out.
+    Here(Digest),
+    /// It is tried again after a pause; the reason, if it is another one than before.
+    Failed { catalog: Digest, news: Option<String> },
+}
+
+/// Opens the catalog of an era and looks whether it is the right one.
+async fn open(source: Arc<dyn CatalogSource>, era: Era) -> Result<OpenedCatalog, SourceError> {
     let expected = era.catalog;
-    let opened = offload(move || source.open(&era)).await;
-    let checked = opened.map_err(SourceError::from).flatten().and_then(|opened| {
-        let got = opened.file.manifest().catalog();
-        let wrong = || format!("the folder has catalog {}, the learner's has {}", got.short(), expected.short());
-        if got == expected { Ok(opened) } else { Err(wrong().into()) }
-    });
-    if checked.is_err() {
-        tokio::time::sleep(PAUSE).await;
+    let opened = offload(move || source.open(&era)).await??;
+    let got = opened.file.manifest().catalog();
+    if got == expected {
+        return Ok(opened);
     }
-    (expected, checked)
+    Err(format!("the folder has catalog {}, the learner's has {}", got.short(), expected.short()).into())
 }

@@ -173,13 +173,13 @@ impl Changes {
         let catalog = tree.digest();
         // The gate must know the catalog before anyone can be asked to sample from it.
         trees.send_modify(|trees| drop(Arc::make_mut(trees).insert(catalog, tree)));
-        let era = self.batches.change(catalog, folder.to_owned(), first, source).await??;
-        let (plan, taken) = (self.batches.catalogs(), *self.batches.taken().borrow());
+        let era = self.batches.change(catalog, folder.to_owned(), first, source).await;
+        let (plan, taken) = (self.batches.catalogs().borrow().clone(), *self.batches.taken().borrow());
         let is_needed = |catalog: &Digest| {
-            let plan = plan.borrow();
             *catalog == plan.eras()[0].catalog || plan.eras_from(taken).iter().any(|era| era.catalog == *catalog)
         };
         trees.send_modify(|trees| Arc::make_mut(trees).retain(|catalog, _| is_needed(catalog)));
+        let era = era??;
         tracing::info!(catalog = catalog.short(), batch = era.first_batch, ?extent, "the catalog changes");
         let event = RunEvent::CatalogChanged { learner: self.learner, era: era.clone(), extent };
         // Nobody has to keep a log.

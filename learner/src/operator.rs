@@ -6,17 +6,18 @@ use riser_proto::{
     catalog,
     v1::{self, operator_server::Operator},
 };
+use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// Translates between messages and what can be changed.
 #[derive(Debug)]
 pub(crate) struct OperatorService {
-    changes: Changes,
+    changes: Arc<Changes>,
 }
 
 impl OperatorService {
     pub(crate) fn new(changes: Changes) -> Self {
-        Self { changes }
+        Self { changes: Arc::new(changes) }
     }
 }
 
@@ -28,7 +29,10 @@ impl Operator for OperatorService {
     ) -> Result<Response<v1::ChangeCatalogReply>, Status> {
         let v1::ChangeCatalogRequest { folder, first_batch } = request.into_inner();
         let folder = catalog::path("folder", folder)?;
-        let (era, extent) = self.changes.change(&folder, first_batch).await.map_err(refused)?;
+        // A task of its own: a caller that goes away meanwhile must not leave half a change.
+        let changes = self.changes.clone();
+        let change = tokio::spawn(async move { changes.change(&folder, first_batch).await });
+        let (era, extent) = change.await.map_err(|error| Status::internal(error.to_string()))?.map_err(refused)?;
         let Era { first_batch, catalog, .. } = era;
         let ChangeExtent { added, removed, skipped } = extent;
         let catalog = catalog.as_bytes().to_vec().into();

@@ -33,7 +33,15 @@ pub struct RunCatalogs {
     max_prompt_tokens: usize,
     /// Where the plan is written down; `None` for a role that only follows it.
     plan: Option<PathBuf>,
-    open: Mutex<BTreeMap<Digest, Arc<NextCatalog>>>,
+    open: Mutex<Open>,
+}
+
+/// What is open, and the plan that it is open for.
+#[derive(Default)]
+struct Open {
+    catalogs: BTreeMap<Digest, Arc<NextCatalog>>,
+    /// The eras that are not over.
+    eras: Vec<Era>,
 }
 
 /// Why a plan cannot be gone on with.
@@ -75,24 +83,31 @@ impl RunCatalogs {
     /// # Errors
     /// [`PlanFileError`] if what was written down cannot be.
     pub fn plan_from(&self, used: CatalogPlan) -> Result<CatalogPlan, PlanFileError> {
-        let Some(path) = &self.plan else { return Ok(used) };
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(used),
-            Err(source) => return Err(PlanFileError::Unreadable { path: path.clone(), source }),
+        let plan = match self.kept()? {
+            Some((_, kept)) if kept.continues(&used) => kept,
+            Some((path, kept)) if !used.continues(&kept) => return Err(PlanFileError::Foreign { path }),
+            _ => used,
         };
-        let kept: CatalogPlan =
-            serde_json::from_slice(&text).map_err(|source| PlanFileError::Damaged { path: path.clone(), source })?;
-        match (kept.continues(&used), used.continues(&kept)) {
-            (true, _) => Ok(kept),
-            (false, true) => Ok(used),
-            (false, false) => Err(PlanFileError::Foreign { path: path.clone() }),
+        self.opened().eras = plan.eras().to_vec();
+        Ok(plan)
+    }
+
+    /// The plan that was written down, and where.
+    fn kept(&self) -> Result<Option<(PathBuf, CatalogPlan)>, PlanFileError> {
+        let Some(path) = self.plan.clone() else { return Ok(None) };
+        match std::fs::read(&path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(plan) => Ok(Some((path, plan))),
+                Err(source) => Err(PlanFileError::Damaged { path, source }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(PlanFileError::Unreadable { path, source }),
         }
     }
 
     /// A catalog that was opened and is in use; `None` for the run's own and for one that is not.
     pub fn in_use(&self, catalog: Digest) -> Option<Arc<NextCatalog>> {
-        self.opened().get(&catalog).cloned()
+        self.opened().catalogs.get(&catalog).cloned()
     }
 
     fn read(&self, folder: &Path) -> Result<Arc<NextCatalog>, CatalogError> {
@@ -101,8 +116,8 @@ impl RunCatalogs {
         Ok(Arc::new(NextCatalog { data, change }))
     }
 
-    fn opened(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<NextCatalog>>> {
-        // Every change is a single call on a map, so a panic elsewhere leaves nothing half done.
+    fn opened(&self) -> MutexGuard<'_, Open> {
+        // Whatever a panic leaves of it, what is needed and missing is an error by name.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -117,7 +132,11 @@ impl riser_learner::catalogs::CatalogSource for RunCatalogs {
     fn open(&self, folder: &Path) -> Result<ToTrainOn, CatalogError> {
         let next = self.read(folder)?;
         let (tree, extent) = (Arc::new(next.data.tree().clone()), next.change.extent());
-        self.opened().insert(tree.digest(), next);
+        let mut open = self.opened();
+        // One that was opened before and got no place in the plan is not wanted.
+        let Open { catalogs, eras } = &mut *open;
+        catalogs.retain(|catalog, _| eras.iter().any(|era| era.catalog == *catalog));
+        catalogs.insert(tree.digest(), next);
         Ok(ToTrainOn { tree, extent })
     }
 
@@ -125,8 +144,10 @@ impl riser_learner::catalogs::CatalogSource for RunCatalogs {
         if let Some(path) = &self.plan {
             atomic_file::write(path, &serde_json::to_vec_pretty(plan)?)?;
         }
-        let is_needed = |catalog: &Digest| plan.eras_from(taken).iter().any(|era| era.catalog == *catalog);
-        self.opened().retain(|catalog, _| is_needed(catalog));
+        let mut open = self.opened();
+        let Open { catalogs, eras } = &mut *open;
+        *eras = plan.eras_from(taken).to_vec();
+        catalogs.retain(|catalog, _| eras.iter().any(|era| era.catalog == *catalog));
         Ok(())
     }
 }
@@ -138,5 +159,36 @@ impl riser_coordinator::catalogs::CatalogSource for RunCatalogs {
         let prompts = RlPrompts::after(self.own.clone(), &next.change, self.max_prompt_tokens);
         let prompts = prompts.ok_or("no prompt has its target in it")?;
         Ok(ToHandOut { file: CatalogFile::new(next.data.tree()), prompts: Box::new(prompts) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use riser_learner::catalogs::CatalogSource;
+
+    fn data() -> (tempfile::TempDir, Arc<DataFolder>) {
+        let folder = tempfile::tempdir().unwrap();
+        let world = riser_core::synthetic::WorldOptions { items: 30, users: 40, ..Default::default() };
+        let options = riser_core::prepare::PrepareOptions::new(riser_core::prepare::Source::Synthetic(world));
+        let data = riser_core::prepare::prepare(&options, &folder.path().join("data"), &mut |_| {}).unwrap();
+        (folder, Arc::new(data))
+    }
+
+    #[test]
+    fn what_was_written_down_since_the_checkpoint_is_gone_on_with_and_another_runs_plan_is_refused() {
+        let (folder, data) = data();
+        let catalogs = || RunCatalogs::new(data.clone(), 64, Some(folder.path()));
+        let own = CatalogPlan::new(data.tree().digest());
+        assert_eq!(catalogs().plan_from(own.clone()).unwrap(), own, "nothing was written down");
+        let changed = own.with_change(Digest::of(b"next"), "/data/next".into(), None, 3, 9).unwrap();
+        catalogs().keep(&changed, 0).unwrap();
+        assert_eq!(catalogs().plan_from(own.clone()).unwrap(), changed);
+        let further = changed.with_change(own.eras()[0].catalog, "/data".into(), None, 5, 9).unwrap();
+        assert_eq!(catalogs().plan_from(further.clone()).unwrap(), further, "the checkpoint knows more");
+        let other = own.with_change(Digest::of(b"other"), "/data/other".into(), None, 3, 9).unwrap();
+        assert!(matches!(catalogs().plan_from(other), Err(PlanFileError::Foreign { .. })));
+        std::fs::write(folder.path().join(PLAN_FILE), "[{}]").unwrap();
+        assert!(matches!(catalogs().plan_from(own), Err(PlanFileError::Damaged { .. })));
     }
 }
