@@ -69,6 +69,8 @@ pub(crate) struct Shelf {
 /// The catalogs that are open.
 pub(crate) struct Catalogs {
     seed: Seed,
+    /// The catalog that the run begins with. It stays here: a learner may go back to it.
+    own: Digest,
     prompts: BTreeMap<Digest, Prompts>,
     shelf: watch::Sender<Shelf>,
     source: Option<Arc<dyn CatalogSource>>,
@@ -86,6 +88,7 @@ impl Catalogs {
         let shelf = watch::Sender::new(Shelf { current, files: BTreeMap::from([(current, file)]) });
         Self {
             seed,
+            own: current,
             prompts,
             shelf,
             source: changes,
@@ -102,7 +105,7 @@ impl Catalogs {
 
     /// Whether the run begins with the catalog that is first in `plan`.
     pub(crate) fn begins(&self, plan: &CatalogPlan) -> bool {
-        self.prompts.contains_key(&plan.eras()[0].catalog)
+        plan.eras()[0].catalog == self.own
     }
 
     /// Takes the plan of a learner that is at batch `batch`: opens what it names and is not here, and forgets what no batch needs
@@ -114,9 +117,8 @@ impl Catalogs {
                 self.begin_opening(era);
             }
         }
-        // The first one is the run's own, and a learner may go back to it.
-        let (first, needed) = (plan.eras()[0].catalog, plan.eras_from(batch));
-        let is_needed = |catalog: &Digest| *catalog == first || needed.iter().any(|era| era.catalog == *catalog);
+        let (own, needed) = (self.own, plan.eras_from(batch));
+        let is_needed = |catalog: &Digest| *catalog == own || needed.iter().any(|era| era.catalog == *catalog);
         self.prompts.retain(|catalog, _| is_needed(catalog));
         self.shelf.send_modify(|shelf| {
             shelf.files.retain(|catalog, _| is_needed(catalog));

@@ -241,8 +241,9 @@ impl Batcher {
     async fn change(&mut self, change: Change) -> Result<Era, ChangeError> {
         let Change { catalog, folder, asked, source } = change;
         let plan = self.book.plan_change(catalog, folder, asked)?;
-        let (kept, taken) = (plan.clone(), self.book.taken());
-        let kept = offload(move || source.keep(&kept, taken)).await;
+        // The batch that was taken out last may still be in front of the trainer.
+        let (kept, next) = (plan.clone(), self.book.taken().saturating_sub(1));
+        let kept = offload(move || source.keep(&kept, next)).await;
         kept.map_err(|error| ChangeError::Unkept(error.into()))?.map_err(ChangeError::Unkept)?;
         self.book.go_on_with(plan.clone());
         self.catalogs.send_replace(plan.clone());

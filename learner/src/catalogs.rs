@@ -43,12 +43,12 @@ pub trait CatalogSource: fmt::Debug + Send + Sync + 'static {
     /// Whatever keeps it from taking over.
     fn open(&self, folder: &Path) -> Result<OpenedCatalog, CatalogError>;
 
-    /// Writes `plan` down, so that a learner that is started again goes on with it; batches before `taken` will not be asked
-    /// for again. Called on a thread that may wait.
+    /// Writes `plan` down, so that a learner that is started again goes on with it; what only batches before `next` need will not
+    /// be asked for again. Called on a thread that may wait.
     ///
     /// # Errors
     /// If it is not certain that it will be found again; the change is not made then.
-    fn keep(&self, plan: &CatalogPlan, taken: u64) -> Result<(), CatalogError>;
+    fn keep(&self, plan: &CatalogPlan, next: u64) -> Result<(), CatalogError>;
 }
 
 /// Why the catalog is not changed.

@@ -184,7 +184,8 @@ impl TryFrom<Vec<Era>> for CatalogPlan {
         }
         match eras.first() {
             Some(Era { first_batch: 0, .. }) => {}
-            first => return order(format!("the first begins with batch {:?}", first.map(|era| era.first_batch))),
+            Some(Era { first_batch, .. }) => return order(format!("the first begins with batch {first_batch}")),
+            None => return order("there is none".to_owned()),
         }
         match eras
             .windows(2)

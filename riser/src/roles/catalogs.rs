@@ -140,13 +140,13 @@ impl riser_learner::catalogs::CatalogSource for RunCatalogs {
         Ok(ToTrainOn { tree, extent })
     }
 
-    fn keep(&self, plan: &CatalogPlan, taken: u64) -> Result<(), CatalogError> {
+    fn keep(&self, plan: &CatalogPlan, next: u64) -> Result<(), CatalogError> {
         if let Some(path) = &self.plan {
             atomic_file::write(path, &serde_json::to_vec_pretty(plan)?)?;
         }
         let mut open = self.opened();
         let Open { catalogs, eras } = &mut *open;
-        *eras = plan.eras_from(taken).to_vec();
+        *eras = plan.eras_from(next).to_vec();
         catalogs.retain(|catalog, _| eras.iter().any(|era| era.catalog == *catalog));
         Ok(())
     }
@@ -169,7 +169,7 @@ mod tests {
 
     fn data() -> (tempfile::TempDir, Arc<DataFolder>) {
         let folder = tempfile::tempdir().unwrap();
-        let world = riser_core::synthetic::WorldOptions { items: 30, users: 40, ..Default::default() };
+        let world = riser_core::synthetic::WorldOptions { items: 60, users: 40, ..Default::default() };
         let options = riser_core::prepare::PrepareOptions::new(riser_core::prepare::Source::Synthetic(world));
         let data = riser_core::prepare::prepare(&options, &folder.path().join("data"), &mut |_| {}).unwrap();
         (folder, Arc::new(data))

@@ -52,7 +52,7 @@ impl riser_learner::catalogs::CatalogSource for Catalogs {
         Ok(ToTrainOn { tree: tree_of(folder)?, extent: ChangeExtent { added: 1, removed: 2, skipped: 3 } })
     }
 
-    fn keep(&self, plan: &CatalogPlan, _taken: u64) -> Result<(), CatalogError> {
+    fn keep(&self, plan: &CatalogPlan, _next: u64) -> Result<(), CatalogError> {
         if self.disk_is_full {
             return Err("no space left".into());
         }

@@ -6,8 +6,11 @@ use crate::{
 };
 use riser_core::{
     activity::{LearnerStage, WorkerStage},
+    catalog::plan::CatalogPlan,
     cluster_status::{ClusterStatus, Role},
-    ids::PolicyVersion,
+    group_set::GroupSet,
+    ids::{Incarnation, PolicyVersion},
+    learner_report::LearnerReport,
 };
 use riser_proto::{
     transport::{self, Channel},
@@ -45,10 +48,14 @@ impl Alone {
             waited_millis: 1000 * waited,
             troubles,
         };
-        let (learner, received_below) = (1, 10 * version);
-        let activity = Some(activity);
-        let report =
-            v1::AdvanceRequest { version, learner, taken: version, received_below, activity, ..Default::default() };
+        let report = LearnerReport {
+            learner: Incarnation(1),
+            version: PolicyVersion(version),
+            taken: version,
+            received: GroupSet::below(10 * version),
+            catalogs: CatalogPlan::new(hash_policy::tree().digest()),
+        };
+        let report = v1::AdvanceRequest { activity: Some(activity), ..report.into() };
         self.coordinator.advance(report).await.unwrap();
     }
 
