@@ -27,7 +27,9 @@ use reception::Reception;
 use riser_core::{
     ids::Incarnation, learner_report::LearnerReport, prefix_tree::PrefixTree, random::Seed, run_event::RunEvent,
 };
-use riser_proto::{catalog::CatalogFile, health, transport, v1::coordinator_server::CoordinatorServer};
+use riser_proto::{
+    access::Refusals, catalog::CatalogFile, health, transport, v1::coordinator_server::CoordinatorServer,
+};
 use roll::{Limits, Roll};
 use schedule::ScheduleConfig;
 use service::{CoordinatorService, MAX_WAIT, WatchService};
@@ -96,7 +98,8 @@ where
     let the_end = is_over.then(|| LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches));
     let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
     let roll = Arc::new(Roll::new(reception.strangers, limits));
-    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log, roll.clone());
+    let refusals = Refusals::counted_by(meter::refused);
+    let (actor, handle) = CoordinatorActor::new(config, seed, prompts, log, roll.clone(), refusals.clone());
     let over = handle.over().clone();
     let catalog = transport::catalog_server(CatalogService::new(CatalogFile::new(tree)));
     let watch = transport::watch_server(WatchService::new(handle.clone()));
@@ -105,9 +108,9 @@ where
     let (health, probes) = health::health::<CoordinatorServer<CoordinatorService>>().await;
     let mut serve = reception.access.server().map_err(CoordinatorError::Server)?;
     let serve = serve
-        .add_service(reception.access.guard(service))
-        .add_service(reception.access.guard(catalog))
-        .add_service(reception.access.guard(watch))
+        .add_service(reception.access.guard(service, &refusals))
+        .add_service(reception.access.guard(catalog, &refusals))
+        .add_service(reception.access.guard(watch, &refusals))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     health.serving().await;

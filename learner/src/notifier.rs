@@ -16,6 +16,7 @@ use riser_core::{
     pacing::Pacing,
 };
 use riser_proto::{
+    access::Refusals,
     call::Patience,
     egress::EgressLedger,
     health::Health,
@@ -38,6 +39,7 @@ pub(crate) struct Notifier {
     pub(crate) health: Health,
     pub(crate) activity: Activity,
     pub(crate) egress: EgressLedger,
+    pub(crate) refusals: Refusals,
 }
 
 impl Notifier {
@@ -76,7 +78,9 @@ impl Notifier {
                 let (taken, received) = (position.taken, position.received);
                 let report = LearnerReport { learner: self.learner, version, taken, received };
                 let address = self.address.clone().unwrap_or_default();
-                let activity = Some(self.activity.report().into());
+                let mut activity = self.activity.report();
+                activity.troubles.extend(self.refusals.list());
+                let activity = Some(activity.into());
                 client.advance(v1::AdvanceRequest { address, activity, ..report.into() }).await
             }
         };

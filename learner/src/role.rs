@@ -15,6 +15,7 @@ use crate::{
 };
 use riser_core::prefix_tree::PrefixTree;
 use riser_proto::{
+    access::Refusals,
     health,
     policy_feed::PolicyFeeds,
     transport::{self, Channel},
@@ -80,7 +81,8 @@ where
     let ingest = Ingest::new(&config, tree.clone(), shelf.clone(), batches.clone(), log.clone());
     let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
     let presence = config.presence.clone();
-    let conduct = Conduct::new(presence.max_rejections, config.activity.clone());
+    let refusals = Refusals::counted_by(meter::refused);
+    let conduct = Conduct::new(presence.max_rejections, config.activity.clone(), refusals.clone());
     let service = LearnerService::new(ingest, feeds, config.budget, conduct);
     let (health, probes) = health::health::<LearnerServer<LearnerService>>().await;
     // A coordinator in another process has to hear of the end of the run, however long it is away.
@@ -100,11 +102,12 @@ where
         health,
         activity: config.activity.clone(),
         egress: config.egress.clone(),
+        refusals: refusals.clone(),
     };
     let notify = Box::pin(notifier.run());
     let mut serve = presence.access.server().map_err(LearnerError::Server)?;
     let serve = serve
-        .add_service(presence.access.guard(transport::learner_server(service)))
+        .add_service(presence.access.guard(transport::learner_server(service), &refusals))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let serve = Box::pin(serve);
