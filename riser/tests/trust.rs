@@ -11,6 +11,7 @@ use common::{json, prepared, riser};
 use process::Process;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use riser_proto::access::{reason_of, role::Role};
+use riser_proto::transport::MAX_MESSAGE_BYTES;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -186,14 +187,26 @@ fn whoever_is_refused_is_told_why_with_a_remedy_and_shown_to_whoever_watches() {
         assert!(stderr.contains(&format!("shows a certificate for a {role}, {needed}")), "{stderr}");
         assert!(stderr.contains("hint: `riser certs` writes a certificate for each role"), "{stderr}");
     }
+    // More than any message may have.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let large = runtime.block_on(async {
+        let mut client = Grpc::new(connection(&address, Role::Watcher));
+        client.ready().await.unwrap();
+        let (message, path) = (vec![0_u8; MAX_MESSAGE_BYTES + 1], "/riser.v1.Watch/Status".parse().unwrap());
+        client.unary(Request::new(message), path, ProstCodec::<Vec<u8>, ()>::default()).await.map(drop)
+    });
+    assert_eq!(large.unwrap_err().code(), Code::OutOfRange);
     let (_, stdout, _) = run("status", &address, "certs", "watcher", &["--format", "json"]);
     let told = parsed(&stdout);
-    // Both came from one address.
+    // Both came from one address. The last is the first.
     let what = told["troubles"][0]["what"].as_str().unwrap();
+    assert!(what.starts_with("refused: ") && what.contains("message length too large"), "{told}");
+    let what = told["troubles"][1]["what"].as_str().unwrap();
     assert!(what.starts_with("refused 2 times: shows a certificate for a watcher, "), "{told}");
-    assert!(told["troubles"][0]["who"].as_str().unwrap().starts_with("unnamed caller at 127.0.0.1:"), "{told}");
+    assert!(told["troubles"][1]["who"].as_str().unwrap().starts_with("unnamed caller at 127.0.0.1:"), "{told}");
     let page = get(metrics.strip_suffix("/metrics").unwrap());
     assert!(page.contains("riser_coordinator_refused_calls_total{reason=\"role\"} 2"), "{page}");
+    assert!(page.contains("riser_coordinator_refused_calls_total{reason=\"size\"} 1"), "{page}");
     assert!(page.contains("riser_coordinator_refused_calls_total{reason=\"token\"} 0"), "{page}");
 }
 

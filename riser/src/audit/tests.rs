@@ -288,10 +288,10 @@ const EDITS: &[Edit] = &[
         says: "lease 1 was granted with epoch 2 after epoch 2",
     },
     Edit {
-        sql: "UPDATE leases SET event = 'adopted' WHERE epoch = 7 AND event = 'granted'",
+        sql: "UPDATE leases SET event = 'adopted' WHERE epoch = 5 AND event = 'granted'",
         invariant: "a lease is granted once and ends once",
         event: "SELECT id FROM leases WHERE event = 'adopted'",
-        says: "lease 3 was adopted with epoch 7, which was never granted",
+        says: "lease 2 was adopted with epoch 5, which was never granted",
     },
     Edit {
         sql: "UPDATE leases SET event = 'completed' WHERE epoch = 2 AND event = 'granted'",

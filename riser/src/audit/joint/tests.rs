@@ -6,7 +6,7 @@ use crate::audit::{
 use riser_core::{
     ids::Incarnation,
     lease::LeaseEpoch,
-    run_event::{ArrivalRecord, LeaseRecord, RunEvent},
+    run_event::{ArrivalRecord, LeaseChange, LeaseRecord, RunEvent},
 };
 use rusqlite::Connection;
 
@@ -191,8 +191,13 @@ fn a_log_of_another_role_and_a_learner_with_leases_of_its_own_are_refused() {
 fn what_a_coordinator_may_have_granted_after_the_end_of_its_log_is_unknown_and_no_violation() {
     let [mut coordinator, learner] = two_logs();
     // The last grant, its completion and the end of the run.
-    coordinator.truncate(coordinator.len() - 3);
+    let end = coordinator.split_off(coordinator.len() - 3);
     coordinator.push(started(2, 1, 0)[0].clone());
+    // The next coordinator knows nothing of the grant, and believes its holder.
+    let RunEvent::Lease(lost) = &end[0] else { unreachable!() };
+    for change in [LeaseChange::Adopted, LeaseChange::Completed] {
+        coordinator.push(RunEvent::Lease(LeaseRecord { coordinator: Incarnation(2), change, ..lost.clone() }));
+    }
     let audit = audited(&logged([coordinator.clone(), learner.clone()]));
     assert_eq!((&audit.violations[..], audit.clean), (&[][..], true));
     assert_eq!(unknown(&audit), [(ORIGIN, 2), (LEASED, 2)]);
