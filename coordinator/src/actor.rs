@@ -27,6 +27,7 @@ use riser_core::{
     run_event::RunEvent,
 };
 use riser_proto::{
+    access::Refusals,
     join::LearnerPlace,
     lease::{LeaseOutcome, LeaseReply},
 };
@@ -179,13 +180,14 @@ pub struct CoordinatorActor {
 }
 
 impl CoordinatorActor {
-    /// An actor and the way to it; what happens to leases goes to `log`.
+    /// An actor and the way to it; what happens to leases goes to `log`. `refusals` is for whoever watches.
     pub(crate) fn new(
         config: ScheduleConfig,
         seed: Seed,
         data: RunData,
         log: mpsc::Sender<RunEvent>,
         roll: Arc<Roll>,
+        refusals: Refusals,
     ) -> (Self, CoordinatorHandle) {
         let (sender, commands) = mpsc::channel(MAILBOX);
         let (place, learner) = watch::channel(None);
@@ -202,7 +204,7 @@ impl CoordinatorActor {
             asks: HashMap::new(),
             next_ask: 0,
             learner: place,
-            overview: Overview::new(roll),
+            overview: Overview::new(roll, refusals),
             over,
         };
         (actor, handle)

@@ -30,7 +30,7 @@ use riser_core::{
     catalog::plan::CatalogPlan, ids::Incarnation, learner_report::LearnerReport, prefix_tree::PrefixTree, random::Seed,
     run_event::RunEvent,
 };
-use riser_proto::{health, transport, v1::coordinator_server::CoordinatorServer};
+use riser_proto::{access::Refusals, health, transport, v1::coordinator_server::CoordinatorServer};
 use roll::{Limits, Roll};
 use schedule::ScheduleConfig;
 use service::{CoordinatorService, MAX_WAIT, WatchService};
@@ -98,7 +98,8 @@ where
     let the_end = is_over.then(|| LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches, plan));
     let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
     let roll = Arc::new(Roll::new(reception.strangers, limits));
-    let (actor, handle) = CoordinatorActor::new(config, seed, data, log, roll.clone());
+    let refusals = Refusals::counted_by(meter::refused);
+    let (actor, handle) = CoordinatorActor::new(config, seed, data, log, roll.clone(), refusals.clone());
     let over = handle.over().clone();
     let catalog = transport::catalog_server(CatalogService::following(handle.catalogs()));
     let watch = transport::watch_server(WatchService::new(handle.clone()));
@@ -107,9 +108,9 @@ where
     let (health, probes) = health::health::<CoordinatorServer<CoordinatorService>>().await;
     let mut serve = reception.access.server().map_err(CoordinatorError::Server)?;
     let serve = serve
-        .add_service(reception.access.guard(service))
-        .add_service(reception.access.guard(catalog))
-        .add_service(reception.access.guard(watch))
+        .add_service(reception.access.guard(service, &refusals))
+        .add_service(reception.access.guard(catalog, &refusals))
+        .add_service(reception.access.guard(watch, &refusals))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     health.serving().await;

@@ -5,11 +5,13 @@ use riser_core::{
     cluster_status::{Bottleneck, LeaseStatus},
     ids::PolicyVersion,
     lease::LeaseEpoch,
+    refusals::RefusalReason,
     run_event::{LeaseChange, LeaseRecord},
 };
 use std::{collections::HashMap, time::Duration};
 
 const LEASES: &str = "riser_coordinator_leases_total";
+const REFUSED: &str = "riser_coordinator_refused_calls_total";
 const BOTTLENECK: &str = "riser_bottleneck";
 
 /// Every change of a holding, by the name that the label `outcome` gives it.
@@ -24,6 +26,11 @@ const OUTCOMES: [(LeaseChange, &str); 9] = [
     (LeaseChange::Outrun, "outrun"),
     (LeaseChange::Rewound, "rewound"),
 ];
+
+/// A call was refused at the door.
+pub(crate) fn refused(reason: RefusalReason) {
+    counter!(REFUSED, "reason" => reason.name()).increment(1);
+}
 
 /// The instruments.
 pub(crate) struct Meter {
@@ -45,6 +52,9 @@ impl Meter {
         describe();
         for (_, outcome) in OUTCOMES {
             counter!(LEASES, "outcome" => outcome).absolute(0);
+        }
+        for reason in RefusalReason::ALL {
+            counter!(REFUSED, "reason" => reason.name()).absolute(0);
         }
         Self {
             workers: gauge!("riser_coordinator_workers"),
@@ -109,6 +119,7 @@ fn describe() {
     describe_gauge!("riser_coordinator_learner_version", "Newest policy version that the learner has reported");
     describe_gauge!(BOTTLENECK, "Share of the recent time that the run waited for the role");
     describe_counter!(LEASES, "What happened to holdings of leases");
+    describe_counter!(REFUSED, "Calls that were refused at the door");
     describe_histogram!("riser_coordinator_lease_seconds", "Seconds from grant to completion");
     describe_histogram!("riser_coordinator_lease_wait_seconds", "Seconds from a question for work to its grant");
 }

@@ -13,12 +13,13 @@ use riser_core::{
     learner_report::LearnerReport,
     run_event::{LeaseChange, LeaseRecord},
 };
-use riser_proto::{join::LearnerPlace, status::MAX_WORKERS};
+use riser_proto::{access::Refusals, join::LearnerPlace, status::MAX_WORKERS};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// What the coordinator keeps for whoever watches; it decides nothing.
 pub(crate) struct Overview {
     roll: Arc<Roll>,
+    refusals: Refusals,
     meter: Meter,
     recent: Recent,
     learner: Option<Heard>,
@@ -36,9 +37,10 @@ struct Heard {
 }
 
 impl Overview {
-    pub(crate) fn new(roll: Arc<Roll>) -> Self {
+    pub(crate) fn new(roll: Arc<Roll>, refusals: Refusals) -> Self {
         Self {
             roll,
+            refusals,
             meter: Meter::new(),
             recent: Recent::default(),
             learner: None,
@@ -111,6 +113,7 @@ impl Overview {
             worker.leases = held.get(&worker.worker).copied().unwrap_or(0);
         }
         let mut troubles = self.roll.troubles();
+        troubles.extend(self.refusals.list());
         let learner = self.learner.as_ref().map(|heard| {
             let ago = now.saturating_sub(heard.at).as_secs_f64();
             let activity = heard.activity.as_ref();

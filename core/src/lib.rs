@@ -32,6 +32,7 @@ pub mod prefix_tree;
 pub mod prepare;
 pub mod prompt_order;
 pub mod random;
+pub mod refusals;
 pub mod relay_roster;
 pub mod report;
 pub mod run_event;

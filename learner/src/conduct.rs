@@ -1,8 +1,8 @@
 //! Workers that send what no honest worker would: named in the log, and refused when they do not stop.
 
 use crate::activity::Activity;
-use riser_core::ids::WorkerId;
-use riser_proto::access::Caller;
+use riser_core::{ids::WorkerId, refusals::RefusalReason};
+use riser_proto::access::{Caller, Refusals};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -19,6 +19,7 @@ pub struct Conduct {
     max_offences: u32,
     offences: Mutex<BTreeMap<Offender, u32>>,
     activity: Activity,
+    refusals: Refusals,
 }
 
 /// Whom an offence is counted against: a worker by its number, or whoever gives none by where it is.
@@ -35,9 +36,10 @@ impl From<Caller> for Offender {
 }
 
 impl Conduct {
-    /// A book that refuses whoever has offended `max_offences` times; offences are told as troubles of `activity`.
-    pub fn new(max_offences: u32, activity: Activity) -> Self {
-        Self { max_offences, offences: Mutex::default(), activity }
+    /// A book that refuses whoever has offended `max_offences` times; offences are told as troubles of `activity`, messages that
+    /// are too large to be looked at as `refusals`.
+    pub fn new(max_offences: u32, activity: Activity, refusals: Refusals) -> Self {
+        Self { max_offences, offences: Mutex::default(), activity, refusals }
     }
 
     /// Lets a caller in, unless it has been refused.
@@ -77,7 +79,9 @@ impl Conduct {
 
     /// Notes a stream that ended in the middle of a message or with one that is none.
     pub fn broke_off(&self, caller: Caller, status: &Status) {
-        if matches!(status.code(), tonic::Code::Internal | tonic::Code::InvalidArgument | tonic::Code::OutOfRange) {
+        if status.code() == tonic::Code::OutOfRange {
+            self.refusals.note(caller, RefusalReason::Size, status.message());
+        } else if matches!(status.code(), tonic::Code::Internal | tonic::Code::InvalidArgument) {
             tracing::warn!(%caller, %status, "message that is none, stream ended");
             self.activity.trouble(&caller.to_string(), &format!("message that is none: {}", status.message()));
         }
@@ -103,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_worker_is_refused_after_so_many_wrong_groups_and_its_neighbour_is_not() {
-        let conduct = Conduct::new(2, Activity::default());
+        let conduct = Conduct::new(2, Activity::default(), Refusals::counted_by(drop));
         assert!(conduct.offended(worker(1), "entry 0 has log-probability NaN").is_ok());
         assert!(conduct.check(worker(1)).is_ok());
         let status = conduct.offended(worker(1), "again").unwrap_err();
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_book_of_offenders_is_bounded() {
-        let conduct = Conduct::new(2, Activity::default());
+        let conduct = Conduct::new(2, Activity::default(), Refusals::counted_by(drop));
         for number in 0..MAX_OFFENDERS as u64 {
             assert!(conduct.offended(worker(number), "wrong").is_ok());
         }

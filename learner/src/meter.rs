@@ -2,13 +2,14 @@
 
 use crate::{Metrics, event::StepReport};
 use metrics::{Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use riser_core::{ids::PolicyVersion, run_event::ArrivalFate};
+use riser_core::{ids::PolicyVersion, refusals::RefusalReason, run_event::ArrivalFate};
 use riser_proto::egress::Egress;
 use std::time::Duration;
 
 const VERSION: &str = "riser_learner_version";
 const STEPS: &str = "riser_learner_steps_total";
 const GROUPS: &str = "riser_learner_groups_total";
+const REFUSED: &str = "riser_learner_refused_calls_total";
 const INGEST: &str = "riser_learner_ingest_bytes_total";
 const EGRESS: &str = "riser_learner_egress_bytes_total";
 const SUBSCRIBERS: &str = "riser_learner_subscribers";
@@ -32,6 +33,9 @@ pub(crate) fn begin(version: PolicyVersion) {
     describe();
     for outcome in ["trained", "admitted", "duplicate", "refused", "untimely"] {
         counter!(GROUPS, "outcome" => outcome).absolute(0);
+    }
+    for reason in RefusalReason::ALL {
+        counter!(REFUSED, "reason" => reason.name()).absolute(0);
     }
     for name in [STEPS, INGEST, EGRESS] {
         counter!(name).absolute(0);
@@ -70,6 +74,11 @@ pub(crate) fn arrived(fate: &ArrivalFate, bytes: u64) {
     counter!(INGEST).increment(bytes);
 }
 
+/// A call was refused at the door.
+pub(crate) fn refused(reason: RefusalReason) {
+    counter!(REFUSED, "reason" => reason.name()).increment(1);
+}
+
 /// A policy was measured.
 pub(crate) fn evaluated(metrics: &Metrics) {
     for (name, value) in metrics {
@@ -94,6 +103,7 @@ fn describe() {
     describe_gauge!(VERSION, "Steps that the policy has taken");
     describe_counter!(STEPS, "Steps taken by this process");
     describe_counter!(GROUPS, "Groups by what became of them");
+    describe_counter!(REFUSED, "Calls that were refused at the door");
     describe_counter!(INGEST, "Bytes of groups that arrived");
     describe_counter!(EGRESS, "Bytes of policies and heartbeats sent to subscribers");
     describe_gauge!(SUBSCRIBERS, "Open policy subscriptions");

@@ -22,6 +22,7 @@ use riser_core::{
     pacing::Pacing,
 };
 use riser_proto::{
+    access::Refusals,
     call::Patience,
     egress::EgressLedger,
     health::Health,
@@ -44,6 +45,7 @@ pub(crate) struct Notifier {
     pub(crate) health: Health,
     pub(crate) activity: Activity,
     pub(crate) egress: EgressLedger,
+    pub(crate) refusals: Refusals,
 }
 
 impl Notifier {
@@ -83,7 +85,9 @@ impl Notifier {
                 let Position { taken, received, catalogs } = position;
                 let report = LearnerReport { learner: self.learner, version, taken, received, catalogs };
                 let address = self.address.clone().unwrap_or_default();
-                let activity = Some(self.activity.report().into());
+                let mut activity = self.activity.report();
+                activity.troubles.extend(self.refusals.list());
+                let activity = Some(activity.into());
                 client.advance(v1::AdvanceRequest { address, activity, ..report.into() }).await
             }
         };

@@ -17,6 +17,7 @@ use crate::{
 };
 use riser_core::{catalog::plan::CatalogPlan, prefix_tree::PrefixTree, run_event::RunEvent};
 use riser_proto::{
+    access::Refusals,
     health,
     offload::offload,
     policy_feed::PolicyFeeds,
@@ -102,7 +103,8 @@ where
     let ingest = Ingest::new(&config, trees, shelf.clone(), batches.clone(), log.clone());
     let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
     let presence = config.presence.clone();
-    let conduct = Conduct::new(presence.max_rejections, config.activity.clone());
+    let refusals = Refusals::counted_by(meter::refused);
+    let conduct = Conduct::new(presence.max_rejections, config.activity.clone(), refusals.clone());
     let service = LearnerService::new(ingest, feeds, config.budget, conduct);
     let (health, probes) = health::health::<LearnerServer<LearnerService>>().await;
     // A coordinator in another process has to hear of the end of the run, however long it is away.
@@ -122,12 +124,13 @@ where
         health,
         activity: config.activity.clone(),
         egress: config.egress.clone(),
+        refusals: refusals.clone(),
     };
     let notify = Box::pin(notifier.run());
     let mut serve = presence.access.server().map_err(LearnerError::Server)?;
     let serve = serve
-        .add_service(presence.access.guard(transport::learner_server(service)))
-        .add_service(presence.access.guard(transport::operator_server(OperatorService::new(changes))))
+        .add_service(presence.access.guard(transport::learner_server(service), &refusals))
+        .add_service(presence.access.guard(transport::operator_server(OperatorService::new(changes)), &refusals))
         .add_service(probes)
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let serve = Box::pin(serve);

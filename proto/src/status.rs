@@ -7,11 +7,15 @@ use riser_core::{
         Bottleneck, ClusterStatus, CoordinatorStatus, LearnerStatus, LeaseStatus, Throughput, WorkerStatus, lag,
     },
     ids::{Incarnation, PolicyVersion, WorkerId},
+    refusals::MAX_REFUSED,
 };
 use std::time::Duration;
 
 /// Workers of a status, so that it always fits into a message.
 pub const MAX_WORKERS: usize = 10_000;
+
+/// Troubles that one role tells at one time.
+const MAX_TOLD: usize = MAX_TROUBLES + MAX_REFUSED;
 
 /// Names that the two enumerations of each stage share.
 macro_rules! stages {
@@ -94,7 +98,7 @@ impl TryFrom<v1::LearnerActivity> for LearnerActivity {
         Ok(Self {
             stage: stage::<v1::LearnerStage>(activity.stage)?.try_into()?,
             spent: spent(activity.lived_millis, activity.waited_millis)?,
-            troubles: troubles(activity.troubles, MAX_TROUBLES)?,
+            troubles: troubles(activity.troubles, MAX_TOLD)?,
         })
     }
 }
@@ -196,7 +200,7 @@ impl TryFrom<v1::StatusReply> for ClusterStatus {
                 steps_per_second: positive("steps_per_second", reply.steps_per_second)?,
             },
             bottleneck: Bottleneck::of(waited_for_workers, waited_for_learner),
-            troubles: troubles(reply.troubles, 2 * MAX_TROUBLES)?,
+            troubles: troubles(reply.troubles, 2 * MAX_TOLD)?,
         })
     }
 }

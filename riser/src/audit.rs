@@ -8,6 +8,7 @@
 
 mod account;
 mod checks;
+pub mod joint;
 
 pub use account::Account;
 
@@ -33,6 +34,8 @@ pub struct Audit {
     pub checked: Vec<&'static str>,
     /// What broke them.
     pub violations: Vec<Violation>,
+    /// What cannot be known, because the end of a log may be missing; only of two logs.
+    pub unknown: Vec<Unknown>,
     /// Newest version of the run.
     pub version: u64,
     /// What became of the leased groups; `None` where leases and groups are in different logs.
@@ -44,6 +47,9 @@ pub struct Audit {
 pub struct Violation {
     /// The invariant.
     pub invariant: &'static str,
+    /// Whose log the row is in, of two logs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<&'static str>,
     /// Table of the row.
     pub table: &'static str,
     /// Its `id`: the number of the event.
@@ -54,8 +60,35 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { invariant, table, event, message } = self;
-        write!(formatter, "{invariant}: event {event} ({table}): {message}")
+        let Self { invariant, log, table, event, message } = self;
+        let whose = log.map(|log| format!(" of the {log}")).unwrap_or_default();
+        write!(formatter, "{invariant}: event {event}{whose} ({table}): {message}")
+    }
+}
+
+/// Rows that would break an invariant if both logs were complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unknown {
+    /// The invariant.
+    pub invariant: &'static str,
+    /// How many such rows there are.
+    pub events: u64,
+    /// Whose log they are in.
+    pub log: &'static str,
+    /// Their table.
+    pub table: &'static str,
+    /// The `id` of the first.
+    pub event: i64,
+    /// What would be wrong with the first.
+    pub message: String,
+    /// What may be missing.
+    pub why: &'static str,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, events, log, table, event, message, why } = self;
+        write!(formatter, "{invariant}: {events} events of the {log}, first {event} ({table}): {message}; {why}")
     }
 }
 
@@ -101,6 +134,7 @@ fn examine(connection: &Connection, facts: &RunFacts) -> rusqlite::Result<Audit>
         max_staleness: facts.pacing.max_staleness(),
         checked,
         violations,
+        unknown: vec![],
         version: version.unwrap_or(0).cast_unsigned(),
         account,
     })
@@ -121,7 +155,13 @@ fn ask(connection: &Connection, facts: &RunFacts, check: &Check) -> rusqlite::Re
         }
     }
     let rows = statement.query_map(used.as_slice(), |row| {
-        Ok(Violation { invariant: check.invariant, table: check.table, event: row.get(0)?, message: row.get(1)? })
+        Ok(Violation {
+            invariant: check.invariant,
+            log: None,
+            table: check.table,
+            event: row.get(0)?,
+            message: row.get(1)?,
+        })
     })?;
     rows.take(SHOWN).collect()
 }

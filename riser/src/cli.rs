@@ -183,12 +183,17 @@ pub(crate) struct Report {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  riser audit runs/games-riser\n  riser audit runs/games-riser --format json\n\n\
-    Exit status: 0 every invariant holds, 1 one is broken; the event that breaks it is named.\n\
+#[command(after_help = "Examples:\n  riser audit runs/games-riser\n  riser audit runs/games-riser --format json\n  \
+    riser audit runs/games-riser/coordinator runs/games-riser\n\n\
+    Exit status: 0 every invariant holds, 1 one is broken; the event that breaks it is named. Where coordinator and learner \
+    were processes of their own, the last example audits the logs of both together; what cannot be known because one of \
+    them lost the end of its log is said, and breaks nothing.\n\
     The log is an SQLite file, RUN/run.db; docs/run-database.md describes its tables.")]
 pub(crate) struct Audit {
-    /// Run folder of a reinforcement stage.
+    /// Run folder of a reinforcement stage; of two, the coordinator's.
     pub(crate) run: PathBuf,
+    /// The learner's run folder, to audit the logs of coordinator and learner together.
+    pub(crate) learner: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -5,11 +5,19 @@
 
 use crate::failure::{Hint, Usage};
 use crate::output;
+use crate::processes::credentials;
 use anyhow::{Context, anyhow};
-use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use axum::http::{
+    HeaderMap, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, routing::get};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use riser_core::digest::Digest;
+use riser_proto::access::Token;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::time::Duration;
 
 /// Upper bounds of the buckets of every histogram, in seconds.
@@ -21,9 +29,14 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Shows figures at `address` from now on until the process ends; `asked_by` is the key or flag that has the address.
-pub(crate) fn open(address: Option<SocketAddr>, asked_by: &str) -> anyhow::Result<()> {
+/// Environment variable with the token that the page asks for.
+const TOKEN_VARIABLE: &str = "RISER_METRICS_TOKEN";
+
+/// Shows figures at `address` from now on until the process ends; `asked_by` is the key or flag that has the address. The page
+/// asks for the token in `token_file` or in the environment, if there is one.
+pub(crate) fn open(address: Option<SocketAddr>, asked_by: &str, token_file: Option<&Path>) -> anyhow::Result<()> {
     let Some(address) = address else { return Ok(()) };
+    let token = credentials::token(token_file, TOKEN_VARIABLE)?;
     let listener = TcpListener::bind(address)
         .map_err(|error| Usage(format!("cannot show metrics at `{asked_by}` {address}: {error}")))
         .hint(|| format!("choose a free port and an address of this machine for `{asked_by}`"))?;
@@ -34,13 +47,17 @@ pub(crate) fn open(address: Option<SocketAddr>, asked_by: &str) -> anyhow::Resul
     metrics::set_global_recorder(recorder).map_err(|_| anyhow!("metrics are being recorded already"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime of the metrics")?;
+    let is_asked_for = token.is_some();
     let serve = move || {
-        if let Err(error) = runtime.block_on(serve(listener, handle)) {
+        if let Err(error) = runtime.block_on(serve(listener, handle, token)) {
             output::note(format!("metrics are no longer shown: {error}"));
         }
     };
     std::thread::Builder::new().name("metrics".to_owned()).spawn(serve).context("cannot start the metrics")?;
     output::note(format!("metrics at http://{bound}/metrics"));
+    if !is_asked_for && !bound.ip().is_loopback() {
+        output::note("the metrics are shown to whoever can reach them; `cluster.metrics_token_file` asks for a token");
+    }
     Ok(())
 }
 
@@ -51,9 +68,17 @@ pub(crate) fn introduce(role: &'static str, run: Digest) {
     metrics::gauge!("riser_info", &labels).set(1.0);
 }
 
-async fn serve(listener: TcpListener, handle: PrometheusHandle) -> std::io::Result<()> {
+fn page(shown: &PrometheusHandle, token: Option<&Token>, headers: &HeaderMap) -> Response {
+    let may_read = |token: &Token| headers.get(AUTHORIZATION).is_some_and(|said| token.is(said.as_bytes()));
+    if token.is_none_or(may_read) {
+        return ([(CONTENT_TYPE, FORMAT)], shown.render()).into_response();
+    }
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "this page asks for a token\n").into_response()
+}
+
+async fn serve(listener: TcpListener, handle: PrometheusHandle, token: Option<Token>) -> std::io::Result<()> {
     let shown = handle.clone();
-    let page = move || async move { ([(CONTENT_TYPE, FORMAT)], shown.render()) };
+    let page = move |headers: HeaderMap| async move { page(&shown, token.as_ref(), &headers) };
     let upkeep = async {
         loop {
             tokio::time::sleep(UPKEEP).await;

@@ -3,10 +3,12 @@
 pub(crate) mod cache;
 pub(crate) mod catalog_store;
 pub(crate) mod certificates;
+mod connector;
 pub(crate) mod coordinator;
 pub(crate) mod credentials;
 pub(crate) mod learner;
 pub(crate) mod operator;
+mod refusal;
 pub(crate) mod relay;
 pub(crate) mod watcher;
 pub(crate) mod worker;

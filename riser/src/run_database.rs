@@ -175,6 +175,24 @@ impl RunDatabase {
         Ok((connection, facts))
     }
 
+    /// Opens the logs of a coordinator and a learner for reading, attached to one connection as `coordinator` and `learner`, and
+    /// the facts of both.
+    ///
+    /// # Errors
+    /// [`RunDatabaseError`], also if one of the files is not there.
+    pub fn existing_pair(coordinator: &Path, learner: &Path) -> Result<(Connection, [RunFacts; 2]), RunDatabaseError> {
+        let facts = [Self::existing(coordinator)?.1, Self::existing(learner)?.1];
+        let failed = |path: &Path, source| RunDatabaseError::Sqlite { path: path.to_owned(), source };
+        let connection = Connection::open_in_memory().map_err(|source| failed(coordinator, source))?;
+        connection.busy_timeout(BUSY).map_err(|source| failed(coordinator, source))?;
+        for (path, name) in [(coordinator, "coordinator"), (learner, "learner")] {
+            let text = path.to_str().ok_or_else(|| failed(path, rusqlite::Error::InvalidPath(path.to_owned())))?;
+            let attached = connection.execute(&format!("ATTACH DATABASE ?1 AS {name}"), [text]);
+            attached.map_err(|source| failed(path, source))?;
+        }
+        Ok((connection, facts))
+    }
+
     /// A number for a new start of `role`, higher than all before it and on disk when this returns.
     ///
     /// # Errors

@@ -15,7 +15,8 @@
 use crate::clock;
 use crate::failure::{Hint, Usage};
 use anyhow::Context;
-use riser_core::config::RunConfig;
+use riser::joining;
+use riser_core::config::{RunConfig, Sources};
 use riser_core::digest::Digest;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -130,6 +131,15 @@ impl RunFolder {
         let path = self.identity_path();
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Which reinforcement run it is, wherever its files lie; coordinator and learner of one run have the same.
+    pub(crate) fn run_digest(&self) -> anyhow::Result<Digest> {
+        let (identity, config) = (self.identity()?, self.path.join(CONFIG));
+        let config = RunConfig::resolve(&Sources { files: vec![config], ..Sources::default() }, identity.cores)?;
+        let start = identity.start_digest;
+        let start = start.ok_or_else(|| Usage(format!("{} is no reinforcement run", self.path.display())))?;
+        Ok(joining::run_digest(&config, identity.data_digest, start))
     }
 
     /// The folder itself.

@@ -47,6 +47,7 @@ fn world() -> &'static (tempfile::TempDir, String) {
         let folder = prepared(STAGES);
         std::fs::write(folder.path().join("token"), "0123456789abcdef0123456789abcdef\n").unwrap();
         std::fs::write(folder.path().join("wrong"), "0123456789abcdef0123456789abcdee\n").unwrap();
+        std::fs::write(folder.path().join("learner-token"), "fedcba9876543210fedcba9876543210\n").unwrap();
         json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
         let trained = json(folder.path(), &["train", "-c", "run.toml", "--out", "embedded"]);
         let digest = trained["digest"].as_str().unwrap().to_owned();
@@ -155,13 +156,22 @@ fn certs(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// The audit of both logs of a run, in which nothing is broken.
+fn audit_of_both(coordinator: &str, learner: &str) -> Value {
+    let audit = json(world().0.path(), &["audit", coordinator, learner]);
+    assert_eq!((&audit["clean"], &audit["violations"]), (&true.into(), &serde_json::json!([])), "{audit}");
+    assert_eq!(audit["version"], 24, "{audit}");
+    audit
+}
+
 #[test]
 fn processes_with_a_token_end_with_the_policy_of_the_embedded_cluster_and_a_wrong_token_is_refused() {
-    let settings = ["cluster.security=token", "cluster.token_file=token"];
+    let settings = ["cluster.security=token", "cluster.token_file=token", "cluster.learner_token_file=learner-token"];
     let cluster = Cluster::start("shared-secret", &settings, &["--token-file", "token"]);
     for (credentials, message) in [
-        (&["--token-file", "wrong"][..], "the join token is not the one of this run"),
+        (&["--token-file", "wrong"][..], "shows a token that is not the one of this run"),
         (&[], "this run asks for a join token"),
+        (&["--token-file", "learner-token"], "shows the token of a learner, Coordinator/Join is for a worker"),
     ] {
         let (status, _, lines) = cluster.worker_with(credentials).end();
         assert_eq!(status, Some(1), "{lines:#?}");
@@ -171,7 +181,14 @@ fn processes_with_a_token_end_with_the_policy_of_the_embedded_cluster_and_a_wron
     let workers = [cluster.worker(), cluster.worker()];
     let learner = cluster.learner();
     cluster.ends_as_embedded(learner, workers);
-    // Each has a log of its own.
+    // Each has a log of its own, and both together prove what neither can.
+    let both = audit_of_both("shared-secret-coordinator/coordinator", "shared-secret");
+    assert_eq!(both["unknown"], serde_json::json!([]), "{both}");
+    assert_eq!(both["account"]["trained"], 6 * 24, "{both}");
+    assert_eq!(both["checked"].as_array().unwrap().len(), 12, "{both}");
+    let of_two_runs =
+        riser(world().0.path(), &["audit", "shared-secret-coordinator/coordinator", "sft"]).output().unwrap();
+    assert_eq!(of_two_runs.status.code(), Some(2), "{of_two_runs:?}");
     for (out, num_checked) in [("shared-secret", 5), ("shared-secret-coordinator/coordinator", 1)] {
         let audit = json(world().0.path(), &["audit", out]);
         assert_eq!((&audit["clean"], &audit["account"]), (&true.into(), &Value::Null), "{audit}");
@@ -289,6 +306,8 @@ fn a_learner_that_is_killed_and_started_again_elsewhere_changes_nothing() {
     // From the newest checkpoint, of which it depends on the disk whether it is there yet.
     learner.line("learner 2 of run");
     cluster.ends_as_embedded(learner, workers);
+    // What the first learner had not written down when it was killed may be unknown.
+    audit_of_both("killed-coordinator/coordinator", "killed");
 }
 
 #[test]
@@ -323,6 +342,7 @@ fn a_coordinator_that_is_killed_and_started_again_stops_nobody() {
         assert!(worker.success()["groups"].is_u64());
     }
     assert!(cluster.coordinator.success()["granted"].as_u64().unwrap() > 0);
+    audit_of_both("rebooted-coordinator/coordinator", "rebooted");
     let audit = json(world().0.path(), &["audit", "rebooted-coordinator/coordinator"]);
     assert_eq!(
         (&audit["clean"], &audit["checked"]),
@@ -339,7 +359,7 @@ fn a_run_that_has_ended_can_be_asked_again_at_either_end_and_a_worker_of_another
     let (status, _, lines) =
         start(&["learner", "-c", "run.toml", "--set", &other, "--set", "seed=8", "--out", "other"]).end();
     assert_eq!(status, Some(1), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains("caller belongs to run")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("belongs to run")), "{lines:#?}");
     assert_eq!(cluster.learner().success()["digest"], world().1.as_str());
     let Cluster { coordinator, .. } = cluster;
     assert_eq!(coordinator.success()["granted"], 0);

@@ -76,8 +76,13 @@ fn after(process: &mut Process, text: &str) -> String {
 
 /// Status line and body of an answer over HTTP.
 fn get(address: &str, path: &str) -> (String, String) {
+    get_with(address, path, "")
+}
+
+/// The same with further headers, each with its end of line.
+fn get_with(address: &str, path: &str, headers: &str) -> (String, String) {
     let mut connection = TcpStream::connect(address).unwrap();
-    write!(connection, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nhost: {address}\r\n{headers}connection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     connection.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -132,6 +137,23 @@ fn the_metrics_of_a_run_are_exactly_the_documented_ones() {
     assert!(value("riser_learner_item_entropy_nats") > 0.0);
     assert_eq!(page.matches("riser_info{role=").count(), 3, "{page}");
     assert_eq!(get(&address, "/").0, "HTTP/1.1 404 Not Found");
+}
+
+#[test]
+fn metrics_with_a_token_are_shown_to_whoever_sends_it_as_prometheus_does_and_to_nobody_else() {
+    let settings = ["--set", "cluster.metrics_token_file=token"];
+    let mut process = start(&[&["coordinator", "-c", "run.toml", "--out", "asks"][..], &settings].concat());
+    let address = after(&mut process, "metrics at http://").strip_suffix("/metrics").unwrap().to_owned();
+    process.line("listens on ");
+    let secret = "0123456789abcdef0123456789abcdef";
+    for (said, is_right) in
+        [(format!("Bearer {secret}"), true), (format!("Bearer {secret}0"), false), (secret.to_owned(), false)]
+    {
+        let (status, page) = get_with(&address, "/metrics", &format!("authorization: {said}\r\n"));
+        assert_eq!(status, if is_right { "HTTP/1.1 200 OK" } else { "HTTP/1.1 401 Unauthorized" });
+        assert_eq!(page.contains("riser_info{role=\"coordinator\""), is_right, "{page}");
+    }
+    assert_eq!(get(&address, "/metrics").0, "HTTP/1.1 401 Unauthorized");
 }
 
 #[test]

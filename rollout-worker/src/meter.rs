@@ -1,7 +1,7 @@
 //! The worker's figures for Prometheus; `docs/metrics.md` explains them. Workers of one process share them.
 
 use metrics::{Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use riser_core::{activity::WorkerStage, ids::PolicyVersion};
+use riser_core::{activity::WorkerStage, ids::PolicyVersion, refusals::RefusalReason};
 use std::time::Duration;
 
 const VERSION: &str = "riser_worker_version";
@@ -12,6 +12,7 @@ const SAMPLE: &str = "riser_worker_sample_seconds";
 const SEND: &str = "riser_worker_send_seconds";
 const POLICY_BYTES: &str = "riser_worker_policy_bytes_total";
 const RECONNECTS: &str = "riser_worker_reconnects_total";
+const REFUSED: &str = "riser_worker_refused_calls_total";
 
 /// Makes every figure known, at zero, before anything has happened.
 pub(crate) fn begin() {
@@ -19,6 +20,9 @@ pub(crate) fn begin() {
     let _known: [Histogram; 4] = [LEASE_WAIT, POLICY_WAIT, SAMPLE, SEND].map(|name| histogram!(name));
     for kind in ["delta", "whole"] {
         counter!(POLICY_BYTES, "kind" => kind).increment(0);
+    }
+    for reason in RefusalReason::ALL {
+        counter!(REFUSED, "reason" => reason.name()).increment(0);
     }
     for name in [GROUPS, RECONNECTS] {
         counter!(name).increment(0);
@@ -53,6 +57,11 @@ pub(crate) fn reconnected() {
     counter!(RECONNECTS).increment(1);
 }
 
+/// A call for policies was refused at the door.
+pub(crate) fn refused(reason: RefusalReason) {
+    counter!(REFUSED, "reason" => reason.name()).increment(1);
+}
+
 fn describe() {
     describe_gauge!(VERSION, "Newest policy version in hand");
     describe_counter!(GROUPS, "Groups delivered");
@@ -61,5 +70,6 @@ fn describe() {
     describe_histogram!(SAMPLE, "Seconds of sampling, per lease");
     describe_histogram!(SEND, "Seconds until the learner had acknowledged the groups of a lease");
     describe_counter!(POLICY_BYTES, "Bytes of policies received");
+    describe_counter!(REFUSED, "Calls for policies that were refused at the door");
     describe_counter!(RECONNECTS, "Streams that broke and were opened again");
 }

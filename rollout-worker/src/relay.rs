@@ -8,9 +8,10 @@
 //! What is on the worker's shelf is handed on as it came: deltas are not encoded again. A relay makes no heartbeats of its
 //! own, it hands on its source's, so a relay that is cut off falls silent and those below it ask the learner.
 
+use crate::meter;
 use riser_core::delta::offer::PolicyOffer;
 use riser_proto::{
-    access::Access,
+    access::{Access, Refusals},
     egress::EgressLedger,
     policy_feed::{FeedSettings, PolicyFeeds, PolicyStream},
     transport,
@@ -62,9 +63,10 @@ where
     let RelaySettings { max_subscribers, subscriber_timeout } = settings;
     let feed = FeedSettings { heartbeat: None, subscriber_timeout, max_subscribers };
     let service = RelayService { feeds: PolicyFeeds::new(shelf, feed, egress, stop.clone()) };
+    let refusals = Refusals::counted_by(meter::refused);
     access
         .server()?
-        .add_service(access.guard(transport::relay_server(service)))
+        .add_service(access.guard(transport::relay_server(service), &refusals))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }

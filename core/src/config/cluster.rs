@@ -18,7 +18,7 @@ pub enum Security {
     Loopback,
     /// Certificates on both sides, from `certificates`; a token as well if `token_file` is set.
     Mtls,
-    /// Callers show the token of `token_file`; nothing is encrypted, so the network must be trusted not to listen.
+    /// Callers show a token; nothing is encrypted, so the network must be trusted not to listen.
     Token,
     /// Nothing is encrypted and nobody is asked, on any address.
     Plaintext,
@@ -33,9 +33,22 @@ pub struct ClusterSection {
     /// Folder with `ca.pem` and, for each role, `ROLE.pem` and `ROLE.key`, as `riser certs` writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificates: Option<PathBuf>,
+    /// Whether a certificate that names no role is believed to be that of any role, for authorities that cannot write roles into
+    /// certificates. One that names a role is held to it in any case.
+    pub certificates_without_roles: bool,
     /// File with the join token; the environment variable `RISER_TOKEN` does as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// File with the learner's own token, which `token_file` does not do for then; or `RISER_LEARNER_TOKEN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learner_token_file: Option<PathBuf>,
+    /// File with the token of those who only watch, which `token_file` does not do for then; or `RISER_WATCH_TOKEN`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch_token_file: Option<PathBuf>,
+    /// File with the token that the pages with Prometheus metrics ask for; or `RISER_METRICS_TOKEN`. Without either they ask
+    /// for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_token_file: Option<PathBuf>,
     /// Where the coordinator is.
     pub coordinator: CoordinatorAddress,
     /// Where the learner is.
@@ -65,7 +78,7 @@ pub struct CoordinatorAddress {
     /// Host and port that the learner reaches it at; `listen` if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<HostPort>,
-    /// Address and port that Prometheus metrics are shown at, to everybody who can reach it; nowhere if not set.
+    /// Address and port that Prometheus metrics are shown at; nowhere if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
 }
@@ -79,7 +92,7 @@ pub struct LearnerAddress {
     /// Host and port that workers reach it at, as the coordinator tells them; where it listens if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<HostPort>,
-    /// Address and port that Prometheus metrics are shown at, to everybody who can reach it; nowhere if not set.
+    /// Address and port that Prometheus metrics are shown at; nowhere if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
 }
@@ -89,7 +102,11 @@ impl Default for ClusterSection {
         Self {
             security: Security::Loopback,
             certificates: None,
+            certificates_without_roles: false,
             token_file: None,
+            learner_token_file: None,
+            watch_token_file: None,
+            metrics_token_file: None,
             coordinator: CoordinatorAddress::default(),
             learner: LearnerAddress::default(),
             lease_timeout: 60,
@@ -180,6 +197,11 @@ impl HostPort {
     /// The host: a name, or an address without brackets.
     pub fn host(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Whether it can only be reached from this machine.

@@ -86,9 +86,9 @@ fn a_report_that_cannot_be_true_is_refused_by_the_name_of_its_field() {
     assert_eq!(refused(v1::WorkerReport { stage: 9, ..good }), "`stage` has the unknown value 9");
     let impossible = refused(v1::WorkerReport { waited_millis: 6, ..good });
     assert_eq!(impossible, "`waited_millis` is 6, expected at most `lived_millis`");
-    let many = v1::LearnerActivity { stage: 2, troubles: vec![v1::Trouble::default(); 17], ..Default::default() };
+    let many = v1::LearnerActivity { stage: 2, troubles: vec![v1::Trouble::default(); 21], ..Default::default() };
     let error = LearnerActivity::try_from(many).unwrap_err().to_string();
-    assert_eq!(error, "`troubles` is 17, at most 16 is accepted");
+    assert_eq!(error, "`troubles` is 21, at most 20 is accepted");
 }
 
 #[test]

@@ -8,9 +8,10 @@
 //! dropped     the learner had the group already (surplus), or lost it with a restart (rolled back)
 //! refused     the learner said that it is wrong or untimely
 //! in flight   admitted and waiting for its batch, or not arrived and its lease is open; neither in a run that has ended
+//! unknown     not arrived, and its lease was completed: its arrival is missing in the log
 //! expired     not arrived, and its lease is over: expired, released, overtaken, outrun, or of a coordinator that died
 //!
-//! leased = trained + dropped + refused + expired + in flight
+//! leased = trained + dropped + refused + expired + in flight (+ unknown)
 //! ```
 //!
 //! An arrival counts by what the learner said first: a copy that is sent twice because an acknowledgement was lost is not
@@ -38,9 +39,14 @@ pub struct Account {
     pub expired: u64,
     /// Under way.
     pub in_flight: u64,
+    /// Arrived by the coordinator's account, and not in the log: broken, or lost with the end of a learner's own log.
+    pub unknown: u64,
     /// Groups that the run's versions were trained on.
     #[serde(skip)]
     steps_trained: u64,
+    /// Those of them whose grant may be lost with the end of a coordinator's own log.
+    #[serde(skip)]
+    trained_unknown: u64,
     /// The last event of the log, where the account was made.
     #[serde(skip)]
     last_event: i64,
@@ -72,7 +78,8 @@ known AS (
     ) AS is_waiting,
     NOT p.is_over AND (
       SELECT l.coordinator = p.coordinator AND l.event IN ('granted', 'doubled', 'adopted')
-      FROM leases AS l WHERE l.epoch = c.epoch ORDER BY l.id DESC LIMIT 1) AS is_open
+      FROM leases AS l WHERE l.epoch = c.epoch ORDER BY l.id DESC LIMIT 1) AS is_open,
+    (SELECT l.event = 'completed' FROM leases AS l WHERE l.epoch = c.epoch ORDER BY l.id DESC LIMIT 1) AS is_completed
   FROM copies AS c CROSS JOIN present AS p
 )
 SELECT CASE
@@ -81,6 +88,7 @@ SELECT CASE
     WHEN fate IN ('admitted', 'duplicate') THEN 'dropped'
     WHEN fate IS NOT NULL THEN 'refused'
     WHEN is_open THEN 'in flight'
+    WHEN is_completed THEN 'unknown'
     ELSE 'expired'
   END AS copy_end, count(*)
 FROM known GROUP BY copy_end";
@@ -103,6 +111,7 @@ pub(super) fn settle(connection: &Connection) -> rusqlite::Result<Account> {
             "dropped" => &mut account.dropped,
             "refused" => &mut account.refused,
             "in flight" => &mut account.in_flight,
+            "unknown" => &mut account.unknown,
             _ => &mut account.expired,
         };
         *counter = copies.cast_unsigned();
@@ -110,19 +119,32 @@ pub(super) fn settle(connection: &Connection) -> rusqlite::Result<Account> {
     Ok(account)
 }
 
+/// Groups of the run whose only grant is one that a coordinator made after all that its log has.
+const TRAINED_UNKNOWN: &str = "
+SELECT count(*) FROM trained AS t WHERE EXISTS (
+  SELECT 1 FROM groups AS g JOIN coordinators AS k ON k.incarnation = g.epoch >> 40
+  WHERE g.group_id = t.group_id AND g.learner = t.learner AND g.fate = 'admitted' AND k.is_open AND g.epoch > k.last_epoch)";
+
+/// Makes the account of two logs, under the names of one and with the ends of both (`joint/ends.sql`).
+pub(super) fn settle_both(connection: &Connection) -> rusqlite::Result<Account> {
+    let trained_unknown: i64 = connection.query_row(TRAINED_UNKNOWN, [], |row| row.get(0))?;
+    Ok(Account { trained_unknown: trained_unknown.cast_unsigned(), ..settle(connection)? })
+}
+
 impl Account {
     /// The sides that do not agree.
     pub(super) fn violations(&self) -> Vec<Violation> {
-        let Self { leased, trained, dropped, refused, expired, in_flight, steps_trained, last_event } = *self;
+        let Self { leased, trained, dropped, refused, expired, in_flight, unknown, .. } = *self;
+        let Self { steps_trained, trained_unknown, last_event, .. } = *self;
         let mut violations = vec![];
         let mut broken = |message| {
-            violations.push(Violation { invariant: INVARIANT, table: "leases", event: last_event, message });
+            violations.push(Violation { invariant: INVARIANT, log: None, table: "leases", event: last_event, message });
         };
-        let sum = trained + dropped + refused + expired + in_flight;
+        let sum = trained + dropped + refused + expired + in_flight + unknown;
         if leased != sum {
             broken(format!("{leased} groups were leased up to here, {sum} are accounted for"));
         }
-        if trained != steps_trained {
+        if trained + trained_unknown != steps_trained {
             broken(format!("{steps_trained} groups were trained on up to here, {trained} of them under a lease"));
         }
         violations

@@ -63,6 +63,9 @@ pub(crate) struct Worker {
     /// Address and port to show Prometheus metrics at, as in 127.0.0.1:9472.
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
+    /// File with the token that `--metrics` asks for; the environment variable RISER_METRICS_TOKEN does as well.
+    #[arg(long, value_name = "FILE", requires = "metrics")]
+    pub(crate) metrics_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) cache: Cache,
     #[command(flatten)]
@@ -89,7 +92,8 @@ pub(crate) struct Contact {
 #[command(after_help = "Examples:\n  \
     riser status --coordinator http://127.0.0.1:7470\n  \
     riser status --coordinator https://coordinator.example:7470 \\\n      \
-    --ca certs/ca.pem --cert certs/worker.pem --key certs/worker.key --format json")]
+    --ca certs/ca.pem --cert certs/watcher.pem --key certs/watcher.key --format json\n\n\
+    The environment variables RISER_WATCH_TOKEN and RISER_TOKEN do as well as --token-file.")]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) contact: Contact,
@@ -117,7 +121,9 @@ pub(crate) enum CatalogAction {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
     riser prepare interactions log.csv items-today.csv data/shop-today --tokenizer data/shop --bad-records drop\n  \
-    riser catalog update data/shop-today --coordinator http://127.0.0.1:7470\n\n\
+    riser catalog update data/shop-today --coordinator http://127.0.0.1:7470\n  \
+    riser catalog update data/shop-today --from-step 400 --coordinator https://coordinator.example:7470 \\\n      \
+    --ca certs/ca.pem --cert certs/operator.pem --key certs/operator.key\n\n\
     The folder must be there under the same path on the hosts of the learner and the coordinator; workers fetch the items \
     from the coordinator. Histories and targets stay those of the run; of the new folder only the items are taken. So it \
     needs the run's tokenizer and template, and items that stay must be spelled as before. Prompts whose target went are \
@@ -172,13 +178,20 @@ pub(crate) struct Certificates {
     /// Private key of this process.
     #[arg(long, value_name = "FILE", requires = "ca")]
     key: Option<PathBuf>,
+    /// Believes a certificate that names no role to be that of any role, as `cluster.certificates_without_roles` does.
+    #[arg(long, requires = "ca")]
+    certificates_without_roles: bool,
 }
 
 impl Certificates {
     /// All three, or nothing.
     pub(crate) fn files(&self) -> Option<CertificateFiles> {
-        let Self { ca: Some(ca), cert: Some(cert), key: Some(key) } = self else { return None };
-        Some(CertificateFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+        let Self { ca: Some(ca), cert: Some(cert), key: Some(key), certificates_without_roles: without_roles } = self
+        else {
+            return None;
+        };
+        let (ca, cert, key) = (ca.clone(), cert.clone(), key.clone());
+        Some(CertificateFiles { ca, cert, key, without_roles: *without_roles })
     }
 }
 
@@ -207,8 +220,11 @@ pub(crate) struct Health {
     riser certs certs --host coordinator.example --host learner.example\n  \
     riser certs certs --host 10.0.0.1\n\n\
     Every host gets the whole configuration but only its own role's key: coordinator.pem and coordinator.key, learner.pem \
-    and learner.key, worker.pem and worker.key, each with ca.pem. ca.key signs further certificates; keep it elsewhere. \
-    Your own files do as well, under the same names.")]
+    and learner.key, worker.pem and worker.key, each with ca.pem; whoever runs `riser status` and `riser top` gets \
+    watcher.pem and watcher.key, whoever runs `riser catalog` operator.pem and operator.key. ca.key signs further certificates; keep it elsewhere.\n\n\
+    A certificate is for one role, which its subject alternative name says as a URI: riser:role:coordinator, \
+    riser:role:learner, riser:role:worker, riser:role:watcher or riser:role:operator. Your own files do as well, under the same names, if they \
+    have such a name; `cluster.certificates_without_roles` is for authorities that cannot write one.")]
 pub(crate) struct Certs {
     /// Folder to write; files that are there are never overwritten.
     pub(crate) folder: PathBuf,

@@ -7,11 +7,12 @@ use crate::cli::{
 use crate::output;
 use crate::processes::{credentials, operator};
 use anyhow::Context;
+use riser_proto::access::role::Role;
 
 /// Asks the learner for the change and prints what it means.
 pub(crate) fn run(arguments: &Catalog, format: Format) -> anyhow::Result<()> {
     let CatalogAction::Update(CatalogUpdate { folder, from_step, contact }) = &arguments.action;
-    let (coordinator, credentials) = credentials::of_contact(contact)?;
+    let (coordinator, credentials) = credentials::of_contact(contact, Role::Operator)?;
     let folder = std::path::absolute(folder).with_context(|| format!("{} is no path", folder.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let asked = operator::change_catalog(coordinator, &credentials, &folder, *from_step);

@@ -3,6 +3,7 @@
 use crate::cli::{Format, cluster::Certs};
 use crate::output;
 use crate::processes::certificates;
+use riser_proto::access::role::Role;
 
 /// Writes the certificates and prints which file goes where.
 pub(crate) fn run(arguments: &Certs, format: Format) -> anyhow::Result<()> {
@@ -11,11 +12,8 @@ pub(crate) fn run(arguments: &Certs, format: Format) -> anyhow::Result<()> {
         return output::json(&files);
     }
     let folder = arguments.folder.display();
-    let roles = ["coordinator", "learner", "worker"];
-    let lines: Vec<String> = roles
-        .iter()
-        .map(|role| format!("{role:<12} {folder}/ca.pem {folder}/{role}.pem {folder}/{role}.key\n"))
-        .collect();
+    let line = |role| format!("{role:<12} {folder}/ca.pem {folder}/{role}.pem {folder}/{role}.key\n");
+    let lines: Vec<String> = Role::ALL.map(Role::name).map(line).into();
     output::data(format!(
         "{}keep apart   {folder}/ca.key, which signs further certificates\n\nset `cluster.security = \"mtls\"` and \
          `cluster.certificates = \"{folder}\"`\n",

@@ -7,7 +7,9 @@ use crate::{interrupt, metrics_endpoint, output, processes, start};
 /// Runs the coordinator to the end of the run and prints what became of the leases.
 pub(crate) fn run(arguments: &Coordinator, format: Format) -> anyhow::Result<()> {
     let config = arguments.settings.resolve()?;
-    metrics_endpoint::open(config.cluster.coordinator.metrics, "cluster.coordinator.metrics")?;
+    let cluster = &config.cluster;
+    let token = cluster.metrics_token_file.as_deref();
+    metrics_endpoint::open(cluster.coordinator.metrics, "cluster.coordinator.metrics", token)?;
     let (data, reference) = start::reinforcement(&config)?;
     let folder = arguments.out.join(COORDINATOR);
     let run = RunFolder::open(&folder, COORDINATOR, &config, data.digest(), Some(reference.digest()?))?;

@@ -4,6 +4,7 @@ use crate::cli::{Format, cluster::Health};
 use crate::output;
 use crate::processes::credentials::{self, Credentials};
 use anyhow::{Context, anyhow};
+use riser_proto::access::role::Role;
 use riser_proto::channel::Channel;
 use riser_proto::{call, health};
 use std::time::Duration;
@@ -14,10 +15,10 @@ pub(crate) fn run(arguments: &Health, format: Format) -> anyhow::Result<()> {
     let files = certificates.files();
     let address = credentials::address_of(server, files.is_some())?;
     // Nothing secret is sent, so another machine may be asked without encryption.
-    let credentials = Credentials::new(files, None, true)?;
+    let credentials = Credentials::new(files, None, Role::Watcher, true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let answer = runtime.context("cannot start the runtime")?.block_on(async {
-        let channel = Channel::from(credentials.connect(&address)?);
+        let channel = Channel::from(credentials.connect_to_any(&address)?);
         let answer = health::is_serving(channel, Duration::from_secs(*timeout)).await;
         answer.map_err(|status| anyhow!("{address} does not answer: {}", call::explain(&status)))
     });

@@ -12,7 +12,9 @@ use std::cell::Cell;
 /// Runs or resumes the learner and prints where its model lies.
 pub(crate) fn run(arguments: &Learner, format: Format) -> anyhow::Result<()> {
     let config = arguments.settings.resolve()?;
-    metrics_endpoint::open(config.cluster.learner.metrics, "cluster.learner.metrics")?;
+    let cluster = &config.cluster;
+    let token = cluster.metrics_token_file.as_deref();
+    metrics_endpoint::open(cluster.learner.metrics, "cluster.learner.metrics", token)?;
     let (data, reference) = start::reinforcement(&config)?;
     let start = reference.digest()?;
     // The same folder as of `riser train`: one can go on where the other stopped.

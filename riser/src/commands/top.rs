@@ -6,6 +6,7 @@ use crate::processes::{credentials, watcher::Watcher};
 use crate::run_status::screen::{self, View};
 use anyhow::Context;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use riser_proto::access::role::Role;
 use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub(crate) fn run(arguments: &Top) -> anyhow::Result<()> {
         return Err(Usage("`riser top` needs a terminal".to_owned()))
             .hint(|| "`riser status` prints the same once, `riser status --format json` for programs".to_owned());
     }
-    let (coordinator, credentials) = credentials::of_contact(&arguments.contact)?;
+    let (coordinator, credentials) = credentials::of_contact(&arguments.contact, Role::Watcher)?;
     let mut view = View::of(coordinator.to_string());
     let (sender, looks) = channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -9,7 +9,7 @@ use riser::joining;
 pub(crate) fn run(arguments: &Train, format: Format) -> anyhow::Result<()> {
     let Train { stage: Stage { settings, out }, metrics } = arguments;
     let config = settings.resolve()?;
-    metrics_endpoint::open(*metrics, "--metrics")?;
+    metrics_endpoint::open(*metrics, "--metrics", config.cluster.metrics_token_file.as_deref())?;
     let (data, reference) = start::reinforcement(&config)?;
     let start = reference.digest()?;
     let run = RunFolder::open(out, "train", &config, data.digest(), Some(start))?;

@@ -8,6 +8,7 @@ use crate::processes::worker::{self, Door};
 use crate::processes::{cache, credentials};
 use crate::{interrupt, metrics_endpoint, object_store, output};
 use riser_core::config::StoreConfig;
+use riser_proto::access::role::Role;
 use riser_rollout_worker::catalog::{Mirror, Sources};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ const STORE_PATIENCE: u64 = 10;
 
 /// Works until the run is over or a signal asks for the end, and prints what was done.
 pub(crate) fn run(arguments: &Worker, format: Format) -> anyhow::Result<()> {
-    let Worker { contact, patience, relay, relay_advertise, metrics, cache, store } = arguments;
-    metrics_endpoint::open(*metrics, "--metrics")?;
-    let (coordinator, credentials) = credentials::of_contact(contact)?;
+    let Worker { contact, patience, relay, relay_advertise, metrics, metrics_token_file, cache, store } = arguments;
+    metrics_endpoint::open(*metrics, "--metrics", metrics_token_file.as_deref())?;
+    let (coordinator, credentials) = credentials::of_contact(contact, Role::Worker)?;
     let catalog = Sources { cache: cache::open(cache)?, mirror: mirror(store)? };
     let relay = relay.map(|listen| RelayFace::new(listen, relay_advertise.clone(), &credentials)).transpose()?;
     let door = Door { coordinator, credentials, patience: Duration::from_secs(*patience), relay, catalog };

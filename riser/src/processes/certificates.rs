@@ -5,8 +5,9 @@ use crate::failure::{Hint, Usage};
 use anyhow::Context;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
+use riser_proto::access::role::Role;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,18 +16,27 @@ use std::path::{Path, PathBuf};
 /// How long certificates are good for.
 const YEARS: i32 = 10;
 
-/// The roles, and whether others connect to them by the name of their host.
-const ROLES: [(&str, bool); 3] = [("coordinator", true), ("learner", true), ("worker", false)];
-
 /// The name that workers which hand policies on are known by, wherever they are: they come and go, and so do their hosts.
 pub(crate) const RELAY_NAME: &str = "riser-worker";
+
+/// The names that others connect to `role` by.
+fn names_of(role: Role, hosts: &[String]) -> Vec<String> {
+    match role {
+        Role::Coordinator | Role::Learner => {
+            let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+            [&local[..], hosts].concat()
+        }
+        Role::Worker => vec![RELAY_NAME.to_owned()],
+        Role::Watcher | Role::Operator => vec![],
+    }
+}
 
 /// Writes `ca.pem`, `ca.key` and a pair for each role into `folder`; returns the files in that order.
 ///
 /// # Errors
 /// [`Usage`] if one of the files is there already; nothing is written then.
 pub(crate) fn write(folder: &Path, hosts: &[String]) -> anyhow::Result<Vec<PathBuf>> {
-    let names = ["ca"].into_iter().chain(ROLES.map(|(role, _)| role));
+    let names = ["ca"].into_iter().chain(Role::ALL.map(Role::name));
     let files: Vec<PathBuf> =
         names.flat_map(|name| [folder.join(format!("{name}.pem")), folder.join(format!("{name}.key"))]).collect();
     if let Some(there) = files.iter().find(|file| file.exists()) {
@@ -40,10 +50,9 @@ pub(crate) fn write(folder: &Path, hosts: &[String]) -> anyhow::Result<Vec<PathB
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let mut texts = vec![authority.pem(), authority.key().serialize_pem()];
-    for (role, is_server) in ROLES {
-        let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-        let names = if is_server { [&local[..], hosts].concat() } else { vec![RELAY_NAME.to_owned()] };
-        let mut params = params(&format!("riser {role}"), &names)?;
+    for role in Role::ALL {
+        let mut params = params(&format!("riser {role}"), &names_of(role, hosts))?;
+        params.subject_alt_names.push(SanType::URI(role.uri().try_into()?));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate()?;
@@ -85,7 +94,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("certs");
         let files = write(&folder, &["trainer.example".to_owned(), "10.0.0.1".to_owned()]).unwrap();
-        assert_eq!(files.len(), 8);
+        assert_eq!(files.len(), 10);
         for file in &files {
             let mode = std::fs::metadata(file).unwrap().permissions().mode() & 0o777;
             let is_key = file.extension().unwrap() == "key";

@@ -14,6 +14,7 @@ use riser_coordinator::reception::{Reception, Strangers};
 use riser_core::config::RunConfig;
 use riser_core::data_folder::DataFolder;
 use riser_policy::parameters::Parameters;
+use riser_proto::access::role::Role;
 use riser_proto::call::Patience;
 use riser_proto::catalog::CatalogFile;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ pub(crate) fn run(
     let cluster = &config.cluster;
     let digest = joining::run_digest(config, data.digest(), start.digest()?);
     metrics_endpoint::introduce("coordinator", digest);
-    let credentials = Credentials::of_role(cluster, "coordinator")?;
+    let credentials = Credentials::of_role(cluster, Role::Coordinator)?;
     let mut schedule = reinforcement::schedule(config)?;
     let prompts = Box::new(reinforcement::prompts(config, data)?);
     let description = joining::describe(config, digest, start.shape());

@@ -1,19 +1,26 @@
 //! What a process shows to others and asks of them.
 
 use super::certificates::RELAY_NAME;
+use super::connector::Connector;
 use crate::cli::cluster::Contact;
 use crate::failure::{Hint, Usage};
 use anyhow::Context;
 use riser_core::config::{ClusterSection, HostPort, Security};
 use riser_core::digest::Digest;
-use riser_proto::access::{Access, Token};
+use riser_proto::access::{Access, Token, Tokens, role::Role};
 use riser_proto::channel::Pass;
 use riser_proto::transport;
 use std::path::{Path, PathBuf};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, Channel, Endpoint, Identity, ServerTlsConfig};
 
 /// Environment variable with the join token, for where a file is inconvenient.
 pub(crate) const TOKEN_VARIABLE: &str = "RISER_TOKEN";
+
+/// The same with the learner's own token.
+const LEARNER_TOKEN_VARIABLE: &str = "RISER_LEARNER_TOKEN";
+
+/// The same with the token of those who only watch.
+const WATCH_TOKEN_VARIABLE: &str = "RISER_WATCH_TOKEN";
 
 /// Certificate files of one process.
 #[derive(Debug, Clone)]
@@ -24,24 +31,35 @@ pub(crate) struct CertificateFiles {
     pub(crate) cert: PathBuf,
     /// Its private key.
     pub(crate) key: PathBuf,
+    /// Whether a certificate that names no role is believed to be that of any role.
+    pub(crate) without_roles: bool,
 }
 
 /// What a process shows to others and asks of them.
 pub(crate) struct Credentials {
-    tls: Option<(Certificate, Identity)>,
-    token: Option<Token>,
+    tls: Option<Tls>,
+    tokens: Option<Tokens>,
+    role: Role,
     /// Whether other machines may be talked to without either.
     plaintext: bool,
 }
 
+/// Both ends of connections with certificates.
+struct Tls {
+    server: ServerTlsConfig,
+    connector: Connector,
+    without_roles: bool,
+}
+
 impl Credentials {
     /// The credentials of a role, from the configuration.
-    pub(crate) fn of_role(cluster: &ClusterSection, role: &str) -> anyhow::Result<Self> {
+    pub(crate) fn of_role(cluster: &ClusterSection, role: Role) -> anyhow::Result<Self> {
         let files = match (cluster.security, &cluster.certificates) {
             (Security::Mtls, Some(folder)) => Some(CertificateFiles {
                 ca: folder.join("ca.pem"),
                 cert: folder.join(format!("{role}.pem")),
                 key: folder.join(format!("{role}.key")),
+                without_roles: cluster.certificates_without_roles,
             }),
             (Security::Mtls, None) => {
                 return Err(Usage("`cluster.security = \"mtls\"` needs `cluster.certificates`".to_owned()))
@@ -49,95 +67,131 @@ impl Credentials {
             }
             _ => None,
         };
-        let credentials = Self::new(files, cluster.token_file.as_deref(), cluster.security == Security::Plaintext)?;
-        if cluster.security == Security::Token && credentials.token.is_none() {
-            return Err(Usage("`cluster.security = \"token\"` needs a token".to_owned())).hint(|| {
+        let common = token(cluster.token_file.as_deref(), TOKEN_VARIABLE)?;
+        let learner = token(cluster.learner_token_file.as_deref(), LEARNER_TOKEN_VARIABLE)?;
+        let watcher = token(cluster.watch_token_file.as_deref(), WATCH_TOKEN_VARIABLE)?;
+        let is_needed = cluster.security == Security::Token || learner.is_some() || watcher.is_some();
+        if is_needed && common.is_none() {
+            let problem = match cluster.security {
+                Security::Token => "`cluster.security = \"token\"` needs a token",
+                _ => "a token of the learner or of watchers needs one of the workers beside it",
+            };
+            return Err(Usage(problem.to_owned())).hint(|| {
                 format!("set `cluster.token_file`, or the environment variable {TOKEN_VARIABLE}; `openssl rand -hex 32` makes one")
             });
         }
-        Ok(credentials)
+        let tokens = common.map(|common| Tokens::common(common).with_learner(learner).with_watcher(watcher));
+        Self::new(files, tokens, role, cluster.security == Security::Plaintext)
     }
 
-    /// Credentials from files; the token may also come from the environment.
+    /// Credentials of `role` from files.
     pub(crate) fn new(
         files: Option<CertificateFiles>,
-        token_file: Option<&Path>,
+        tokens: Option<Tokens>,
+        role: Role,
         plaintext: bool,
     ) -> anyhow::Result<Self> {
-        let tls = match files {
-            Some(CertificateFiles { ca, cert, key }) => Some((
-                Certificate::from_pem(read(&ca, "certificate of the authority")?),
-                Identity::from_pem(read(&cert, "certificate")?, read(&key, "private key")?),
-            )),
-            None => None,
-        };
-        let token = match (token_file, std::env::var(TOKEN_VARIABLE)) {
-            (Some(path), _) => {
-                let text = read(path, "join token")?;
-                let text = String::from_utf8_lossy(&text);
-                Some(Token::new(&text).with_context(|| format!("{} holds no token", path.display()))?)
-            }
-            (None, Ok(text)) => Some(Token::new(&text).with_context(|| format!("{TOKEN_VARIABLE} holds no token"))?),
-            (None, Err(_)) => None,
-        };
-        Ok(Self { tls, token, plaintext })
+        Ok(Self { tls: files.map(|files| Tls::read(&files)).transpose()?, tokens, role, plaintext })
     }
 
     /// What a server of `run` asks of its callers.
     pub(crate) fn access(&self, run: Digest) -> Access {
-        let tls = self.tls.clone().map(|(ca, identity)| ServerTlsConfig::new().client_ca_root(ca).identity(identity));
-        Access { tls, token: self.token.clone(), run: Some(run) }
+        Access {
+            tls: self.tls.as_ref().map(|tls| tls.server.clone()),
+            certificates_without_roles: self.tls.as_ref().is_some_and(|tls| tls.without_roles),
+            tokens: self.tokens.clone(),
+            run: Some(run),
+        }
     }
 
     /// What is shown with every call.
     pub(crate) fn pass(&self) -> Pass {
-        match &self.token {
-            Some(token) => Pass::default().with_token(token),
+        match &self.tokens {
+            Some(tokens) => Pass::default().with_token(tokens.of(self.role)),
             None => Pass::default(),
         }
     }
 
-    /// A connection to `address`, made when it is first used.
-    pub(crate) fn connect(&self, address: &HostPort) -> anyhow::Result<Channel> {
-        self.connect_to(address, None)
+    /// A connection to the `role` at `address`, made when it is first used.
+    pub(crate) fn connect(&self, address: &HostPort, role: Role) -> anyhow::Result<Channel> {
+        self.connect_to(address, address.host(), Some(role))
+    }
+
+    /// A connection to whatever role is at `address`.
+    pub(crate) fn connect_to_any(&self, address: &HostPort) -> anyhow::Result<Channel> {
+        self.connect_to(address, address.host(), None)
     }
 
     /// A connection to a worker that hands policies on, whose certificate is for a name that all workers share.
     pub(crate) fn connect_to_relay(&self, address: &HostPort) -> anyhow::Result<Channel> {
-        self.connect_to(address, Some(RELAY_NAME))
+        self.connect_to(address, RELAY_NAME, Some(Role::Worker))
     }
 
     /// Whether callers can be told from strangers.
     pub(crate) fn asks_nobody(&self) -> bool {
-        self.tls.is_none() && self.token.is_none() && !self.plaintext
+        self.tls.is_none() && self.tokens.is_none() && !self.plaintext
     }
 
-    fn connect_to(&self, address: &HostPort, name: Option<&str>) -> anyhow::Result<Channel> {
+    fn connect_to(&self, address: &HostPort, name: &str, role: Option<Role>) -> anyhow::Result<Channel> {
         if self.asks_nobody() && !address.is_loopback() {
             return Err(Usage(format!("{address} is another machine, and there is neither a certificate nor a token")))
                 .hint(|| {
                     "give certificates or a token, or ask for plaintext by name if the network is trusted".to_owned()
                 });
         }
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map(transport::endpoint);
-        let endpoint = match (&self.tls, endpoint) {
-            (Some((ca, identity)), Ok(endpoint)) => {
-                let tls = ClientTlsConfig::new().ca_certificate(ca.clone()).identity(identity.clone());
-                endpoint.tls_config(name.into_iter().fold(tls, ClientTlsConfig::domain_name))
+        let impossible = || format!("cannot make a connection to {address}");
+        // The connector brings certificates itself.
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).map(transport::endpoint);
+        let endpoint = endpoint.with_context(impossible)?;
+        match &self.tls {
+            Some(Tls { connector, .. }) => {
+                connector.connect(&endpoint, (address.host(), address.port()), name, role).with_context(impossible)
             }
-            (_, endpoint) => endpoint,
-        };
-        Ok(endpoint.with_context(|| format!("cannot make a connection to {address}"))?.connect_lazy())
+            None => Ok(endpoint.connect_lazy()),
+        }
     }
 }
 
-/// Where to call and what is shown there, from the command line.
-pub(crate) fn of_contact(contact: &Contact) -> anyhow::Result<(HostPort, Credentials)> {
+impl Tls {
+    fn read(CertificateFiles { ca, cert, key, without_roles }: &CertificateFiles) -> anyhow::Result<Self> {
+        let authority = read(ca, "certificate of the authority")?;
+        let (chain, secret) = (read(cert, "certificate")?, read(key, "private key")?);
+        let connector = Connector::new(&authority, &chain, &secret, *without_roles).with_context(|| {
+            format!(
+                "{}, {} and {} are no certificates that belong together",
+                ca.display(),
+                cert.display(),
+                key.display()
+            )
+        })?;
+        let identity = Identity::from_pem(chain, secret);
+        let server = ServerTlsConfig::new().client_ca_root(Certificate::from_pem(authority)).identity(identity);
+        Ok(Self { server, connector, without_roles: *without_roles })
+    }
+}
+
+/// The token in a file, or else in an environment variable.
+pub(crate) fn token(file: Option<&Path>, variable: &str) -> anyhow::Result<Option<Token>> {
+    match (file, std::env::var(variable)) {
+        (Some(path), _) => {
+            let text = read(path, "token")?;
+            let text = String::from_utf8_lossy(&text);
+            Token::new(&text).map(Some).with_context(|| format!("{} holds no token", path.display()))
+        }
+        (None, Ok(text)) => Token::new(&text).map(Some).with_context(|| format!("{variable} holds no token")),
+        (None, Err(_)) => Ok(None),
+    }
+}
+
+/// Where to call as `role` and what is shown there, from the command line.
+pub(crate) fn of_contact(contact: &Contact, role: Role) -> anyhow::Result<(HostPort, Credentials)> {
     let Contact { coordinator, token_file, certificates, plaintext } = contact;
     let files = certificates.files();
     let address = address_of(coordinator, files.is_some())?;
-    Ok((address, Credentials::new(files, token_file.as_deref(), *plaintext)?))
+    let file = token_file.as_deref();
+    let watching = if role == Role::Watcher { token(file, WATCH_TOKEN_VARIABLE)? } else { None };
+    let shown = watching.map_or_else(|| token(file, TOKEN_VARIABLE), |token| Ok(Some(token)))?;
+    Ok((address, Credentials::new(files, shown.map(Tokens::common), role, *plaintext)?))
 }
 
 /// The address in a URL whose scheme fits the credentials that were given.
@@ -188,10 +242,10 @@ mod tests {
     async fn another_machine_is_not_talked_to_in_plaintext_unless_that_is_asked_for() {
         let there: HostPort = "10.0.0.1:7470".parse().unwrap();
         let here: HostPort = "localhost:7470".parse().unwrap();
-        let none = Credentials { tls: None, token: None, plaintext: false };
-        assert!(none.connect(&there).unwrap_err().to_string().contains("is another machine"));
-        assert!(none.connect(&here).is_ok());
+        let none = Credentials { tls: None, tokens: None, role: Role::Worker, plaintext: false };
+        assert!(none.connect(&there, Role::Coordinator).unwrap_err().to_string().contains("is another machine"));
+        assert!(none.connect(&here, Role::Coordinator).is_ok());
         let named = Credentials { plaintext: true, ..none };
-        assert!(named.connect(&there).is_ok());
+        assert!(named.connect(&there, Role::Coordinator).is_ok());
     }
 }

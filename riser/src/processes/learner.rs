@@ -1,7 +1,7 @@
 //! The learner as a process of its own.
 
 use super::credentials::Credentials;
-use super::listen;
+use super::{listen, refusal};
 use crate::{metrics_endpoint, output, recovery};
 use riser::cluster::{ClusterConfig, ClusterError, Parts};
 use riser::run_database::RunFacts;
@@ -9,8 +9,9 @@ use riser_core::catalog::plan::CatalogPlan;
 use riser_core::config::ClusterSection;
 use riser_core::digest::Digest;
 use riser_core::ids::Incarnation;
-use riser_learner::Outcome;
 use riser_learner::presence::Presence;
+use riser_learner::{LearnerError, Outcome};
+use riser_proto::access::role::Role;
 use riser_proto::call::{Patience, within};
 use riser_proto::channel::Channel;
 use riser_proto::{transport, v1};
@@ -34,7 +35,7 @@ impl Seat {
     /// The seat of a learner of `run`.
     pub(crate) fn take(cluster: &ClusterSection, run: Digest) -> anyhow::Result<Self> {
         metrics_endpoint::introduce("learner", run);
-        let credentials = Credentials::of_role(cluster, "learner")?;
+        let credentials = Credentials::of_role(cluster, Role::Learner)?;
         Ok(Self { cluster: cluster.clone(), run, credentials })
     }
 
@@ -61,7 +62,13 @@ impl Seat {
         };
         let Parts { tree, trainer, events, .. } = parts;
         let learner = riser_learner::run(config, trainer, tree, self.coordinator()?, incoming, events, stop);
-        recovery::explained(Box::pin(learner).await.map_err(ClusterError::Learner))
+        match Box::pin(learner).await {
+            Err(LearnerError::Coordinator(status)) => {
+                let error = ClusterError::Learner(LearnerError::Coordinator(status.clone()));
+                Err(refusal::with_remedy(error.into(), &status))
+            }
+            ended => recovery::explained(ended.map_err(ClusterError::Learner)),
+        }
     }
 
     /// The learner that the coordinator knows from before, perhaps from another host; `None` also if there is no coordinator yet.
@@ -97,7 +104,7 @@ impl Seat {
     }
 
     fn coordinator(&self) -> anyhow::Result<Channel> {
-        let channel = self.credentials.connect(&self.cluster.coordinator_address())?;
+        let channel = self.credentials.connect(&self.cluster.coordinator_address(), Role::Coordinator)?;
         Ok(Channel::from(channel).with_pass(self.credentials.pass().with_run(self.run)))
     }
 }

@@ -6,6 +6,7 @@ use crate::failure::Hint;
 use anyhow::{Context, anyhow};
 use riser_core::config::HostPort;
 use riser_core::digest::Digest;
+use riser_proto::access::role::Role;
 use riser_proto::call::{explain, within};
 use riser_proto::channel::Channel;
 use riser_proto::{transport, v1};
@@ -43,7 +44,7 @@ pub(crate) async fn change_catalog(
     let learner = status.learner.and_then(|learner| learner.address).context("the run has no learner yet")?;
     let address: HostPort = learner.parse().with_context(|| format!("the learner says that it is at {learner}"))?;
     let pass = status.run.into_iter().fold(credentials.pass(), |pass, run| pass.with_run(run));
-    let channel = Channel::from(credentials.connect(&address)?).with_pass(pass);
+    let channel = Channel::from(credentials.connect(&address, Role::Learner)?).with_pass(pass);
     let mut client = transport::operator_client(channel);
     let folder = folder.to_str().with_context(|| format!("{} is not UTF-8", folder.display()))?.to_owned();
     // Step s turns version s - 1 into version s: it is taken with batch s - 1.

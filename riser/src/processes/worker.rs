@@ -1,12 +1,14 @@
 //! The worker as a process of its own: it joins, follows the learner wherever it goes, and leaves.
 
 use super::credentials::Credentials;
+use super::refusal;
 use super::relay::{self, RelayFace};
 use crate::{metrics_endpoint, output};
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use riser::joining;
 use riser_core::config::HostPort;
-use riser_proto::call::{Patience, explain, within};
+use riser_proto::access::role::Role;
+use riser_proto::call::{Patience, within};
 use riser_proto::channel::{Channel, Redirect};
 use riser_proto::join::{JoinReply, LearnerPlace, Welcome};
 use riser_proto::lease::millis;
@@ -54,7 +56,8 @@ pub(crate) fn run(door: &Door, drain: &CancellationToken) -> anyhow::Result<Summ
 
 /// Asks until there is a learner to work for; `None` if the run is over. Policies are handed on at `relay`.
 async fn join(door: &Door, relay: Option<HostPort>) -> anyhow::Result<Option<Welcome>> {
-    let channel = Channel::from(door.credentials.connect(&door.coordinator)?).with_pass(door.credentials.pass());
+    let channel = Channel::from(door.credentials.connect(&door.coordinator, Role::Coordinator)?)
+        .with_pass(door.credentials.pass());
     let client = transport::coordinator_client(channel);
     let patience = Patience::lasting(door.patience);
     output::note(format!("joining at {}", door.coordinator));
@@ -84,7 +87,8 @@ async fn work(
     metrics_endpoint::introduce("worker", run.run);
     let samplers = Arc::new(joining::samplers(&run)?);
     let pass = door.credentials.pass().with_run(run.run).with_worker(worker);
-    let coordinator = Channel::from(door.credentials.connect(&door.coordinator)?).with_pass(pass.clone());
+    let coordinator =
+        Channel::from(door.credentials.connect(&door.coordinator, Role::Coordinator)?).with_pass(pass.clone());
     let (channel, redirect) = Channel::redirectable(connect(door, &learner)?);
     let mut config = WorkerConfig::new(worker);
     config.patience = Patience::lasting(door.patience);
@@ -141,17 +145,17 @@ async fn follow(door: &Door, coordinator: Channel, mut learner: LearnerPlace, re
 }
 
 fn connect(door: &Door, learner: &LearnerPlace) -> anyhow::Result<tonic::transport::Channel> {
-    door.credentials.connect(&learner.address.parse()?)
+    door.credentials.connect(&learner.address.parse()?, Role::Learner)
 }
 
 fn refused(coordinator: &HostPort, status: &Status) -> anyhow::Error {
-    anyhow!("coordinator at {coordinator}: {}", explain(status))
+    refusal::of(&format!("coordinator at {coordinator}"), status)
 }
 
 fn reason(door: &Door, error: WorkerError) -> anyhow::Error {
     match error {
         WorkerError::Coordinator(status) => refused(&door.coordinator, &status),
-        WorkerError::Learner(status) => anyhow!("learner: {}", explain(&status)),
+        WorkerError::Learner(status) => refusal::of("learner", &status),
         other => other.into(),
     }
 }

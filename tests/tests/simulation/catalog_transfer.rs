@@ -9,7 +9,7 @@ use bytes::Bytes;
 use riser_coordinator::{catalog::CatalogService, catalogs::RunData, reception::Reception};
 use riser_core::{catalog::CatalogCache, digest::Digest, ids::WorkerId, prefix_tree::PrefixTree};
 use riser_proto::{
-    access::{Access, Token},
+    access::{Access, Token, Tokens},
     catalog::CatalogFile,
     channel::{Channel, Pass},
     transport,
@@ -263,7 +263,7 @@ async fn workers_that_fetch_at_once_into_one_cache_all_get_the_tree() {
 #[tokio::test(start_paused = true)]
 async fn a_catalog_is_handed_out_by_the_coordinator_to_nobody_without_the_join_token() {
     let token = Token::new("0123456789abcdef").unwrap();
-    let access = Access { token: Some(token.clone()), ..Access::default() };
+    let access = Access { tokens: Some(Tokens::common(token.clone())), ..Access::default() };
     let reception = Reception { access, strangers: None };
     let network = Rebootable::default();
     let (incoming, schedule, stop) = (network.boot(), Scenario::new(0, 1).schedule(1), CancellationToken::new());
