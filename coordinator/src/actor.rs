@@ -12,6 +12,7 @@ use crate::{
     Counts,
     overview::Overview,
     prompts::{PromptError, PromptSource, Prompts},
+    reception::MemoryError,
     roll::Roll,
     schedule::{AskId, Effect, Event, Grant, Schedule, ScheduleConfig, ScheduleError},
 };
@@ -75,6 +76,9 @@ pub enum CoordinatorError {
     /// The dataset failed.
     #[error(transparent)]
     Prompt(#[from] PromptError),
+    /// The end of the run cannot be kept for the next coordinator.
+    #[error("cannot keep that the run is over: {0}")]
+    Memory(#[source] MemoryError),
     /// The gRPC server failed.
     #[error("server of the coordinator failed: {0}")]
     Server(#[source] tonic::transport::Error),
@@ -121,8 +125,8 @@ impl CoordinatorHandle {
     /// Takes the learner's report.
     ///
     /// # Errors
-    /// [`Stopped`] outside; [`ScheduleError::Backwards`], [`ScheduleError::Superseded`] or [`ScheduleError::BeyondEnd`]
-    /// inside.
+    /// [`Stopped`] outside; [`ScheduleError::Backwards`], [`ScheduleError::Superseded`], [`ScheduleError::Twin`] or
+    /// [`ScheduleError::BeyondEnd`] inside.
     pub async fn report(&self, report: Report) -> Result<Result<(), ScheduleError>, Stopped> {
         self.send(|reply| Command::Report { report, reply }).await
     }
@@ -164,6 +168,7 @@ pub struct CoordinatorActor {
     next_ask: u64,
     learner: watch::Sender<Option<LearnerPlace>>,
     overview: Overview,
+    roll: Arc<Roll>,
     over: CancellationToken,
 }
 
@@ -189,7 +194,8 @@ impl CoordinatorActor {
             asks: HashMap::new(),
             next_ask: 0,
             learner: place,
-            overview: Overview::new(roll),
+            overview: Overview::new(roll.clone()),
+            roll,
             over: over.clone(),
         };
         (actor, CoordinatorHandle { commands: sender, learner, over })
@@ -198,7 +204,7 @@ impl CoordinatorActor {
     /// Serves commands until `shutdown`.
     ///
     /// # Errors
-    /// [`CoordinatorError::Prompt`] if the dataset fails.
+    /// [`CoordinatorError::Prompt`] if the dataset fails, [`CoordinatorError::Memory`] if the end cannot be kept.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<Counts, CoordinatorError> {
         let (start, mut refreshed) = (Instant::now(), Duration::ZERO);
         self.tell(RunEvent::CoordinatorStarted { coordinator: self.incarnation }).await;
@@ -258,7 +264,10 @@ impl CoordinatorActor {
                     }
                 }
                 if self.schedule.is_done() && !self.over.is_cancelled() {
-                    // Before the learner knows that it was heard, and leaves.
+                    // Before the learner knows that it was heard, and leaves: nobody else can tell the next coordinator.
+                    if let Some(memory) = self.roll.memory() {
+                        memory.keep_end().await.map_err(CoordinatorError::Memory)?;
+                    }
                     self.tell(RunEvent::RunOver { coordinator: self.incarnation }).await;
                     self.over.cancel();
                 }

@@ -93,6 +93,7 @@ fn refused(error: ScheduleError) -> Status {
         ScheduleError::NotHeld { .. }
         | ScheduleError::Backwards { .. }
         | ScheduleError::Superseded { .. }
+        | ScheduleError::Twin { .. }
         | ScheduleError::BeyondEnd { .. } => Status::failed_precondition(message),
     }
 }

@@ -4,10 +4,16 @@ use crate::clock;
 use crate::run_folder::RunFolder;
 use riser::run_database::{FILE, Role, RunDatabase, RunFacts};
 use riser::run_log::RunLog;
+use riser_coordinator::reception::{Memory, MemoryError};
 use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::ids::Incarnation;
 use riser_core::run_event::RunEvent;
 use riser_learner::LearnerConfig;
+use riser_proto::offload::offload;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +23,8 @@ pub(crate) fn start(run: &RunFolder, learner: &mut LearnerConfig, stop: &Cancell
     let facts = RunFacts { pacing: learner.pacing, total_batches: learner.total_batches };
     let (log, sender, incarnation) = begin(run, &facts, Role::Learner, stop)?;
     (learner.incarnation, learner.log) = (incarnation, Some(sender));
+    // The standard library keys each of these at random.
+    learner.start = RandomState::new().build_hasher().finish();
     Ok(log)
 }
 
@@ -32,6 +40,26 @@ pub(crate) fn start_coordinator(
     let (log, sender, incarnation) = begin(run, &facts, Role::Coordinator, stop)?;
     schedule.incarnation = incarnation;
     Ok((log, sender, is_over))
+}
+
+/// What a coordinator keeps for the next one, in the database of its run.
+#[derive(Debug)]
+pub(crate) struct KeptEnd(Arc<Mutex<RunDatabase>>);
+
+impl KeptEnd {
+    /// In the database of `run`.
+    pub(crate) fn of(run: &RunFolder, schedule: &ScheduleConfig) -> anyhow::Result<Self> {
+        let facts = RunFacts { pacing: schedule.pacing, total_batches: schedule.total_batches };
+        Ok(Self(Arc::new(Mutex::new(open(run, &facts)?))))
+    }
+}
+
+impl Memory for KeptEnd {
+    fn keep_end(&self) -> Pin<Box<dyn Future<Output = Result<(), MemoryError>> + Send + '_>> {
+        let database = self.0.clone();
+        let keep = move || database.lock().unwrap_or_else(PoisonError::into_inner).keep_end();
+        Box::pin(async move { Ok(offload(keep).await??) })
+    }
 }
 
 /// Opens the database of `run` for whoever has something to say that is no event.

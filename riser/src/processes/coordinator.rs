@@ -52,6 +52,7 @@ pub(crate) fn run(
             max_workers: cluster.max_workers,
             fan_out: cluster.fan_out,
             is_over,
+            memory: Arc::new(event_log::KeptEnd::of(folder, &schedule)?),
             silence: schedule.lease_timeout.max(2 * LONGEST_QUESTION),
             returning: if starts_before > 0 { returning } else { Duration::ZERO },
         }),

@@ -340,7 +340,7 @@ fn schedule(pacing: Pacing) -> ScheduleConfig {
 
 fn report(learner: Incarnation, version: u64) -> LearnerReport {
     let received = GroupSet::below(version * 4);
-    LearnerReport { learner, version: PolicyVersion(version), taken: version, received }
+    LearnerReport { learner, start: 5, version: PolicyVersion(version), taken: version, received }
 }
 
 /// A schedule that knows its learner and has given out a lease.

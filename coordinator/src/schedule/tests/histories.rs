@@ -127,7 +127,7 @@ impl World {
     fn report(&mut self) {
         let received = GroupSet::new(0, self.arrived.iter().map(|arrived| arrived.0));
         let version = PolicyVersion(self.version);
-        let report = LearnerReport { learner: Incarnation(1), version, taken: self.version, received };
+        let report = LearnerReport { learner: Incarnation(1), start: 1, version, taken: self.version, received };
         self.apply(Event::Report(report)).unwrap();
     }
 
