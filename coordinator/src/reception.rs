@@ -19,16 +19,29 @@ pub trait Memory: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Whatever keeps it from being kept; the coordinator ends with it.
-    fn keep_end(&self) -> Pin<Box<dyn Future<Output = Result<(), MemoryError>> + Send + '_>>;
+    fn keep_end(&self) -> Remembering<'_, ()>;
+
+    /// Whether it has been kept, by an earlier coordinator or by one that is still there.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being known; the coordinator ends with it.
+    fn is_over(&self) -> Remembering<'_, bool>;
 }
+
+/// The end of which is awaited.
+pub type Remembering<'a, T> = Pin<Box<dyn Future<Output = Result<T, MemoryError>> + Send + 'a>>;
 
 /// Why something cannot be remembered, in its own words.
 pub type MemoryError = Box<dyn Error + Send + Sync>;
 
 /// Remembers nothing: for a coordinator that is never started again.
 impl Memory for () {
-    fn keep_end(&self) -> Pin<Box<dyn Future<Output = Result<(), MemoryError>> + Send + '_>> {
+    fn keep_end(&self) -> Remembering<'_, ()> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn is_over(&self) -> Remembering<'_, bool> {
+        Box::pin(async { Ok(false) })
     }
 }
 
@@ -48,8 +61,6 @@ pub struct Strangers {
     /// How long after the start workers of an earlier coordinator may take to speak again; zero if there was none. A run
     /// does not end for them before.
     pub returning: Duration,
-    /// Whether an earlier coordinator has heard that the run is over: then no learner is waited for.
-    pub is_over: bool,
-    /// Where that is kept for the next one.
+    /// Where it is kept that the run is over: then no learner is waited for.
     pub memory: Arc<dyn Memory>,
 }

@@ -40,7 +40,7 @@ pub async fn recover(folder: &Path, durable: Option<&DurableConfig>) -> Result<R
         (Err(error @ FolderError::NoneWhole { .. }), Some(_)) => (None, vec![], Some(error)),
         (Err(error), _) => return Err(error.into()),
     };
-    let mut restored = false;
+    let (mut restored, mut is_foreign) = (false, false);
     if let Some(DurableConfig { store, .. }) = durable {
         if let Some(local) = &newest
             && store.has_other(local).await.unwrap_or_else(|error| {
@@ -48,6 +48,7 @@ pub async fn recover(folder: &Path, durable: Option<&DurableConfig>) -> Result<R
                 false
             })
         {
+            is_foreign = true;
             let (mut all, version) = (Folder::new(folder), local.manifest.version);
             skipped.push(spawn_blocking(move || all.pass_over(version, &Damage::Diverged)).await??);
             newest = scan().await??.newest;
@@ -64,6 +65,8 @@ pub async fn recover(folder: &Path, durable: Option<&DurableConfig>) -> Result<R
                     (newest, restored) = (found.newest, true);
                 }
             }
+            // What the store has is the run then, and the next start may get it.
+            Err(error) if is_foreign => return Err(error.into()),
             Err(error) if newest.is_some() && !error.is_final() => {
                 tracing::warn!(%error, "durable store cannot be asked; going on from the local checkpoint");
             }

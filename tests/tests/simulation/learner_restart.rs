@@ -57,7 +57,6 @@ fn coordinator(scenario: &Scenario, place: Place<network::Incoming>) -> JoinHand
         fan_out: NonZeroU32::MIN,
         silence: SILENCE,
         returning: Duration::ZERO,
-        is_over: false,
         memory: Arc::new(()),
     };
     let reception = Reception { strangers: Some(strangers), ..Reception::default() };

@@ -4,12 +4,11 @@
 use super::trace::Trace;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use riser_coordinator::reception::{Memory, MemoryError};
+use riser_coordinator::reception::{Memory, Remembering};
 use riser_core::{pace, run_event::RunEvent};
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -96,11 +95,6 @@ impl LogDisk {
         self.content().transactions.concat()
     }
 
-    /// Whether a coordinator has written down that the run is over.
-    pub(crate) fn is_over(&self) -> bool {
-        self.content().is_over
-    }
-
     fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap()
     }
@@ -143,11 +137,15 @@ impl fmt::Debug for LogDisk {
 }
 
 impl Memory for LogDisk {
-    fn keep_end(&self) -> Pin<Box<dyn Future<Output = Result<(), MemoryError>> + Send + '_>> {
+    fn keep_end(&self) -> Remembering<'_, ()> {
         Box::pin(async move {
             tokio::time::sleep(pace::simulated().unwrap_or_default()).await;
             self.content().is_over = true;
             Ok(())
         })
+    }
+
+    fn is_over(&self) -> Remembering<'_, bool> {
+        Box::pin(async move { Ok(self.content().is_over) })
     }
 }

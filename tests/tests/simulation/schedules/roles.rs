@@ -135,7 +135,6 @@ impl Run {
             fan_out: self.relays.as_ref().map_or(NonZeroU32::MIN, |relays| relays.fan_out),
             silence: schedule.lease_timeout.max(Duration::from_secs(40)),
             returning: if number > 1 { returning } else { Duration::ZERO },
-            is_over: kept.is_over(),
             memory: Arc::new(kept.clone()),
         };
         let reception = Reception { access: access(), strangers: Some(strangers) };
@@ -240,6 +239,7 @@ impl Run {
                 CheckpointError::Store(error @ StoreError::Conflict { .. })
                     if self.disks.len() > 1 && self.scenario.max_staleness.is_some() =>
                 {
+                    self.witness.diverged(host);
                     Ended::Lost(error.to_string())
                 }
                 CheckpointError::Store(error) if !error.is_final() => Ended::Lost(error.to_string()),

@@ -53,6 +53,9 @@ struct Seen {
     /// The number of the newest learner of each host, until it is replaced.
     learners: BTreeMap<Host, Incarnation>,
     starts: u64,
+    /// All numbers of learners, and whether one was given twice, by disks that did not know of each other.
+    numbers: BTreeSet<Incarnation>,
+    repeats: bool,
     tree: Tree,
     is_over: bool,
 }
@@ -77,6 +80,16 @@ impl Witness {
     /// A learner's disk is gone.
     pub(crate) fn lost_disk(&self, host: Host) {
         self.seen().durable.remove(&host);
+    }
+
+    /// Another learner has committed the newest version of this one, whose own no longer counts.
+    pub(crate) fn diverged(&self, host: Host) {
+        self.seen().durable.insert(host, 0);
+    }
+
+    /// Whether the number of a learner tells it from all others.
+    pub(crate) fn numbers_are_unique(&self) -> bool {
+        !self.seen().repeats
     }
 
     /// A learner goes on from what was found.
@@ -111,6 +124,7 @@ impl Witness {
     pub(crate) fn began(&self, host: Host, number: Incarnation) -> u64 {
         let mut seen = self.seen();
         seen.learners.insert(host, number);
+        seen.repeats |= !seen.numbers.insert(number);
         seen.starts += 1;
         seen.starts
     }
