@@ -13,6 +13,7 @@ use crate::{
     catalogs::{Catalogs, Opening, RunData, Shelf},
     overview::Overview,
     prompts::PromptError,
+    reception::MemoryError,
     roll::Roll,
     schedule::{AskId, Effect, Event, Grant, Schedule, ScheduleConfig, ScheduleError},
 };
@@ -81,6 +82,9 @@ pub enum CoordinatorError {
     /// The learner trains with another catalog than the run's.
     #[error("the learner's run begins with catalog {}, this one with another", .0.short())]
     Catalog(Digest),
+    /// The end of the run cannot be kept for the next coordinator.
+    #[error("cannot keep that the run is over: {0}")]
+    Memory(#[source] MemoryError),
     /// The gRPC server failed.
     #[error("server of the coordinator failed: {0}")]
     Server(#[source] tonic::transport::Error),
@@ -128,8 +132,8 @@ impl CoordinatorHandle {
     /// Takes the learner's report.
     ///
     /// # Errors
-    /// [`Stopped`] outside; [`ScheduleError::Backwards`], [`ScheduleError::Superseded`] or [`ScheduleError::BeyondEnd`]
-    /// inside.
+    /// [`Stopped`] outside; [`ScheduleError::Backwards`], [`ScheduleError::Superseded`], [`ScheduleError::Twin`] or
+    /// [`ScheduleError::BeyondEnd`] inside.
     pub async fn report(&self, report: Report) -> Result<Result<(), ScheduleError>, Stopped> {
         self.send(|reply| Command::Report { report, reply }).await
     }
@@ -176,6 +180,7 @@ pub struct CoordinatorActor {
     next_ask: u64,
     learner: watch::Sender<Option<LearnerPlace>>,
     overview: Overview,
+    roll: Arc<Roll>,
     over: CancellationToken,
 }
 
@@ -204,7 +209,8 @@ impl CoordinatorActor {
             asks: HashMap::new(),
             next_ask: 0,
             learner: place,
-            overview: Overview::new(roll, refusals),
+            overview: Overview::new(roll.clone(), refusals),
+            roll,
             over,
         };
         (actor, handle)
@@ -213,7 +219,7 @@ impl CoordinatorActor {
     /// Serves commands until `shutdown`.
     ///
     /// # Errors
-    /// [`CoordinatorError::Prompt`] if the dataset fails.
+    /// [`CoordinatorError::Prompt`] if the dataset fails, [`CoordinatorError::Memory`] if the end cannot be kept.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<Counts, CoordinatorError> {
         let (start, mut refreshed) = (Instant::now(), Duration::ZERO);
         self.tell(RunEvent::CoordinatorStarted { coordinator: self.incarnation }).await;
@@ -278,7 +284,10 @@ impl CoordinatorActor {
                     }
                 }
                 if self.schedule.is_done() && !self.over.is_cancelled() {
-                    // Before the learner knows that it was heard, and leaves.
+                    // Before the learner knows that it was heard, and leaves: nobody else can tell the next coordinator.
+                    if let Some(memory) = self.roll.memory() {
+                        memory.keep_end().await.map_err(CoordinatorError::Memory)?;
+                    }
                     self.tell(RunEvent::RunOver { coordinator: self.incarnation }).await;
                     self.over.cancel();
                 }

@@ -34,7 +34,7 @@ use riser_proto::{access::Refusals, health, transport, v1::coordinator_server::C
 use roll::{Limits, Roll};
 use schedule::ScheduleConfig;
 use service::{CoordinatorService, MAX_WAIT, WatchService};
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -42,6 +42,9 @@ use tokio::{
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
+
+/// How often a coordinator that waits looks whether the run is over.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Runs the role until `shutdown` for workers and a learner that know the run already, because they share this process.
 ///
@@ -93,9 +96,8 @@ where
 {
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
-    let is_over = reception.strangers.as_ref().is_some_and(|strangers| strangers.is_over);
     let plan = CatalogPlan::new(data.first.file.manifest().catalog());
-    let the_end = is_over.then(|| LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches, plan));
+    let the_end = LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches, plan);
     let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
     let roll = Arc::new(Roll::new(reception.strangers, limits));
     let refusals = Refusals::counted_by(meter::refused);
@@ -115,16 +117,27 @@ where
         .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     health.serving().await;
     let close = stop.run_until_cancelled(async {
-        if let Some(position) = the_end {
-            // No learner may ever come to say so again; one that does is a later one. An actor that is gone needs no telling.
-            let _ = handle.report(Report { position, place: None, activity: None }).await;
+        while !over.is_cancelled() {
+            if let Some(memory) = roll.memory()
+                && memory.is_over().await.map_err(CoordinatorError::Memory)?
+            {
+                let (position, place, activity) = (the_end.clone(), None, None);
+                // No learner may ever come to say so again; one that does is a later one. An actor that is gone needs no
+                // telling.
+                let _ = handle.report(Report { position, place, activity }).await;
+            }
+            // Another coordinator with the same folder may hear of the end in place of this one.
+            let _ = tokio::time::timeout(LOOK_AGAIN, over.cancelled()).await;
         }
-        over.cancelled().await;
         roll.all_dismissed().await;
-        stop.cancel();
+        Ok::<(), CoordinatorError>(())
     });
-    let (counts, served, _) =
-        tokio::join!(finish(actor.run(stop.clone()), &stop), finish(Box::pin(serve), &stop), close);
+    let (counts, served, closed) = tokio::join!(
+        finish(actor.run(stop.clone()), &stop),
+        finish(Box::pin(serve), &stop),
+        finish(Box::pin(close), &stop)
+    );
+    closed.unwrap_or(Ok(()))?;
     let counts = counts?;
     served.map_err(CoordinatorError::Server)?;
     Ok(counts)

@@ -3,7 +3,7 @@
 //! It decides nothing about leases, which expire by themselves. It gives out numbers, bounds how many workers there are,
 //! knows when everybody has heard that the run is over, and what went wrong with whom lately.
 
-use crate::reception::Strangers;
+use crate::reception::{Memory, Strangers};
 use riser_core::{
     activity::{TimeSpent, Trouble, Troubles, WorkerReport, readable},
     cluster_status::{WorkerStatus, lag},
@@ -79,6 +79,11 @@ impl Roll {
     /// What those who join are told; `None` if nobody can.
     pub(crate) fn description(&self) -> Option<&RunDescription> {
         self.strangers.as_ref().map(|strangers| &strangers.description)
+    }
+
+    /// Where the end of the run is kept, if anybody is to be told later.
+    pub(crate) fn memory(&self) -> Option<&dyn Memory> {
+        self.strangers.as_ref().map(|strangers| &*strangers.memory)
     }
 
     /// Which run this is, if it has to have a name.

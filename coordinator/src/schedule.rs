@@ -275,6 +275,9 @@ impl Schedule {
                 return Err(ScheduleError::Superseded { got: report.learner, current: known.learner });
             }
             let same = report.learner == known.learner;
+            if same && report.start != known.start {
+                return Err(ScheduleError::Twin { number: report.learner });
+            }
             if same && report.version < known.version {
                 return Err(ScheduleError::Backwards { got: report.version, current: known.version });
             }

@@ -94,6 +94,7 @@ fn refused(error: ScheduleError) -> Status {
         | ScheduleError::Backwards { .. }
         | ScheduleError::Superseded { .. }
         | ScheduleError::Catalogs { .. }
+        | ScheduleError::Twin { .. }
         | ScheduleError::BeyondEnd { .. } => Status::failed_precondition(message),
     }
 }

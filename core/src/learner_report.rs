@@ -12,6 +12,9 @@ use crate::{
 pub struct LearnerReport {
     /// Which start of the learner speaks; a higher one has gone back to its checkpoint.
     pub learner: Incarnation,
+    /// A number that was drawn for this start alone: two learners whose incarnations were counted in different places may
+    /// have the same.
+    pub start: u64,
     /// The newest version that workers can get.
     pub version: PolicyVersion,
     /// Batches taken out to be trained on: `version`, or one more during a step.
@@ -26,6 +29,6 @@ impl LearnerReport {
     /// The position of a learner that has trained every batch.
     pub fn at_the_end(learner: Incarnation, pacing: Pacing, total_batches: u64, catalogs: CatalogPlan) -> Self {
         let received = GroupSet::below(pacing.groups_of(total_batches).start);
-        Self { learner, version: PolicyVersion(total_batches), taken: total_batches, received, catalogs }
+        Self { learner, start: 0, version: PolicyVersion(total_batches), taken: total_batches, received, catalogs }
     }
 }

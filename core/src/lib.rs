@@ -27,6 +27,7 @@ pub mod lockstep;
 pub mod logprob_space;
 pub mod metrics;
 pub mod objective;
+pub mod pace;
 pub mod pacing;
 pub mod prefix_tree;
 pub mod prepare;

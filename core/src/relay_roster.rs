@@ -28,16 +28,22 @@ struct Place<A> {
     address: Option<A>,
 }
 
-impl<A> RelayRoster<A> {
+impl<A: PartialEq> RelayRoster<A> {
     /// Nobody yet; each place sends to at most `fan_out` workers.
     pub fn new(fan_out: NonZeroU32) -> Self {
         Self { fan_out, places: BTreeMap::new() }
     }
 
-    /// Gives a newcomer its place; with an `address` it hands policies on to others. Returns the worker that it takes policies
+    /// Gives a newcomer its place; with an `address` it hands policies on to others, and an earlier worker with the same address
+    /// is gone. Returns the worker that it takes policies
     /// from and where that is; `None` for the learner.
     pub fn join(&mut self, worker: WorkerId, address: Option<A>) -> Option<(WorkerId, &A)> {
         self.leave(worker);
+        // Whoever listens there now has taken the place of one that is gone, and must not be sent to itself.
+        let is_gone = |place: &Place<A>| address.is_some() && place.address == address;
+        let gone: Vec<WorkerId> =
+            self.places.iter().filter(|(_, place)| is_gone(place)).map(|(worker, _)| *worker).collect();
+        gone.into_iter().for_each(|worker| self.leave(worker));
         let mut children: BTreeMap<Option<WorkerId>, u32> = BTreeMap::new();
         for place in self.places.values() {
             *children.entry(place.parent).or_default() += 1;
@@ -73,12 +79,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn roster(fan_out: u32) -> RelayRoster<()> {
+    fn roster(fan_out: u32) -> RelayRoster<u64> {
         RelayRoster::new(fan_out.try_into().unwrap())
     }
 
-    fn join(roster: &mut RelayRoster<()>, worker: u64, hands_on: bool) -> Option<u64> {
-        roster.join(WorkerId(worker), hands_on.then_some(())).map(|(parent, ())| parent.0)
+    /// Each worker has an address of its own.
+    fn join(roster: &mut RelayRoster<u64>, worker: u64, hands_on: bool) -> Option<u64> {
+        roster.join(WorkerId(worker), hands_on.then_some(worker)).map(|(parent, _)| parent.0)
     }
 
     #[test]
@@ -106,6 +113,16 @@ mod tests {
         roster.leave(WorkerId(2));
         roster.leave(WorkerId(3));
         assert_eq!(join(&mut roster, 5, true), None);
+    }
+
+    #[test]
+    fn a_worker_that_was_started_again_at_its_address_is_not_sent_to_itself() {
+        let mut roster = roster(1);
+        assert_eq!(join(&mut roster, 0, true), None);
+        assert_eq!(join(&mut roster, 1, true), Some(0));
+        // Worker 0 has died and come back as worker 2; worker 1 has asked the learner meanwhile.
+        let parent = roster.join(WorkerId(2), Some(0)).map(|(parent, address)| (parent.0, *address));
+        assert_eq!(parent, Some((1, 1)));
     }
 
     proptest! {
@@ -141,7 +158,7 @@ mod tests {
                         prop_assert!(siblings <= fan_out as usize);
                     }
                     None => {
-                        let has_room = |(relay, place): (&WorkerId, &Place<()>)| {
+                        let has_room = |(relay, place): (&WorkerId, &Place<u64>)| {
                             let below = roster.places.values().filter(|place| place.parent == Some(*relay)).count();
                             *relay != WorkerId(worker) && place.address.is_some() && below < fan_out as usize
                         };

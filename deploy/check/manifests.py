@@ -87,6 +87,31 @@ def references(things):
                 yield f"{where} may run as root"
 
 
+def relays(things):
+    """Complaints about workers that hand policies on where other workers cannot reach them."""
+    for thing in things:
+        for container in (container for template in templates(thing) for container in template["spec"]["containers"]):
+            ports = [arg.rsplit(":", 1)[1] for arg in container.get("args", []) if arg.startswith(("--relay=", "--relay-advertise="))]
+            if not ports:
+                continue
+            where, labels = f"{thing['kind']}/{container['name']}", thing["spec"]["template"]["metadata"]["labels"]
+            if len(set(ports)) != 1 or len(ports) != 2:
+                yield f"{where} listens at and advertises ports {ports}"
+            if int(ports[0]) not in [port["containerPort"] for port in container["ports"]]:
+                yield f"{where} does not name port {ports[0]}"
+            for policy in (policy for policy in things if policy["kind"] == "NetworkPolicy"):
+                if not policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items():
+                    continue
+                for way, peers in (("ingress", "from"), ("egress", "to")):
+                    is_let = any(
+                        {"port": int(ports[0])} in rule["ports"]
+                        and any(peer.get("podSelector", {}).get("matchLabels") == labels for peer in rule[peers])
+                        for rule in policy["spec"][way]
+                    )
+                    if not is_let:
+                        yield f"{where}: its network policy has no {way} for port {ports[0]}"
+
+
 def check(kubectl):
     """All complaints about all overlays."""
     for overlay in sorted((KUBERNETES / "overlays").iterdir()):
@@ -98,4 +123,5 @@ def check(kubectl):
         for thing in things:
             yield from (f"{overlay.name}: {thing['kind']}/{thing['metadata']['name']}: {text}" for text in schemas(thing))
         yield from (f"{overlay.name}: {text}" for text in references(things))
+        yield from (f"{overlay.name}: {text}" for text in relays(things))
         print(f"overlay {overlay.name}: {len(things)} objects")

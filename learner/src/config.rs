@@ -27,6 +27,8 @@ pub struct LearnerConfig {
     pub pacing: Pacing,
     /// Which start of the learner this is.
     pub incarnation: Incarnation,
+    /// A number drawn for this start alone, which tells it from a learner elsewhere that was given the same incarnation.
+    pub start: u64,
     /// The space that every group must have its log-probabilities in.
     pub space: LogprobSpace,
     /// Batches of the whole run.
@@ -120,6 +122,7 @@ impl LearnerConfig {
         Self {
             pacing,
             incarnation: Incarnation(1),
+            start: 0,
             space,
             total_batches,
             start_version: PolicyVersion(0),

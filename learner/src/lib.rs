@@ -34,7 +34,7 @@ mod uploads;
 pub use batcher::IngestBudget;
 pub use config::LearnerConfig;
 pub use event::{Event, Outcome};
-pub use notifier::announce_end;
+pub use notifier::{announce_end, predecessor};
 pub use role::{LearnerError, run};
 pub use snapshot_file::SnapshotFileError;
 pub use trainer::{Metrics, Trainer};

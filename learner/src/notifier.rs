@@ -23,7 +23,7 @@ use riser_core::{
 };
 use riser_proto::{
     access::Refusals,
-    call::Patience,
+    call::{Patience, within},
     egress::EgressLedger,
     health::Health,
     transport::{self, Channel},
@@ -33,9 +33,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::Status;
 
+/// How long a coordinator that is there may take to say which learner it knows.
+const GREETING: Duration = Duration::from_secs(5);
+
 /// What is told, to whom, how often.
 pub(crate) struct Notifier {
     pub(crate) learner: Incarnation,
+    pub(crate) start: u64,
     pub(crate) address: Option<String>,
     pub(crate) shelf: watch::Receiver<Shelf>,
     pub(crate) batches: BatcherHandle,
@@ -83,7 +87,8 @@ impl Notifier {
                 let position = self.batches.position().await;
                 let position = position.map_err(|stopped| Status::unavailable(stopped.to_string()))?;
                 let Position { taken, received, catalogs } = position;
-                let report = LearnerReport { learner: self.learner, version, taken, received, catalogs };
+                let report =
+                    LearnerReport { learner: self.learner, start: self.start, version, taken, received, catalogs };
                 let address = self.address.clone().unwrap_or_default();
                 let mut activity = self.activity.report();
                 activity.troubles.extend(self.refusals.list());
@@ -93,6 +98,14 @@ impl Notifier {
         };
         self.patience.retry(call).await.map(drop)
     }
+}
+
+/// The learner that the coordinator knows from before, perhaps from another host; `None` also if there is no coordinator yet.
+pub async fn predecessor(coordinator: impl Into<Channel>) -> Option<Incarnation> {
+    let mut client = transport::coordinator_client(coordinator);
+    let asked = within(GREETING, client.locate(v1::LocateRequest { known: 0, wait_millis: 0 })).await;
+    let place = asked.ok()?.into_inner().learner?;
+    Some(Incarnation(place.incarnation))
 }
 
 /// Tells the coordinator that all `total_batches` of a run with these `catalogs` have been trained, in place of a learner that has ended.

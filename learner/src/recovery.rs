@@ -1,13 +1,14 @@
 //! What a run goes on from: the newest whole checkpoint of the local disk or of the durable store.
 //!
 //! A damaged checkpoint is passed over with its reason, and a run whose folder is gone, or older than what the store has,
-//! goes on from the store. Only when there are checkpoints and none is whole anywhere, recovery fails.
+//! goes on from the store. Where the store has other content than the disk for the newest version, because two learners ran at one
+//! time, the store's counts. Only when there are checkpoints and none is whole anywhere, recovery fails.
 
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointError, Folder},
     config::DurableConfig,
 };
-use riser_store::{FolderError, Skipped};
+use riser_store::{Damage, FolderError, Skipped};
 use std::path::Path;
 use tokio::task::spawn_blocking;
 
@@ -39,8 +40,19 @@ pub async fn recover(folder: &Path, durable: Option<&DurableConfig>) -> Result<R
         (Err(error @ FolderError::NoneWhole { .. }), Some(_)) => (None, vec![], Some(error)),
         (Err(error), _) => return Err(error.into()),
     };
-    let mut restored = false;
+    let (mut restored, mut is_foreign) = (false, false);
     if let Some(DurableConfig { store, .. }) = durable {
+        if let Some(local) = &newest
+            && store.has_other(local).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "durable store cannot be asked what it has");
+                false
+            })
+        {
+            is_foreign = true;
+            let (mut all, version) = (Folder::new(folder), local.manifest.version);
+            skipped.push(spawn_blocking(move || all.pass_over(version, &Damage::Diverged)).await??);
+            newest = scan().await??.newest;
+        }
         let after = newest.as_ref().map(|checkpoint| checkpoint.manifest.version);
         match store.fetch_newest(&Folder::new(folder), after).await {
             Ok(fetched) => {
@@ -53,6 +65,8 @@ pub async fn recover(folder: &Path, durable: Option<&DurableConfig>) -> Result<R
                     (newest, restored) = (found.newest, true);
                 }
             }
+            // What the store has is the run then, and the next start may get it.
+            Err(error) if is_foreign => return Err(error.into()),
             Err(error) if newest.is_some() && !error.is_final() => {
                 tracing::warn!(%error, "durable store cannot be asked; going on from the local checkpoint");
             }

@@ -115,6 +115,7 @@ where
     let (batches_to_report, patience, report_every) = (batches.clone(), config.patience, config.report_every);
     let notifier = Notifier {
         learner: config.incarnation,
+        start: config.start,
         address: presence.address,
         shelf,
         batches: batches_to_report,

@@ -15,7 +15,7 @@ use crate::{
     LearnerConfig,
     activity::Activity,
     checkpoint::{CheckpointError, Folder, Manifest},
-    config::CheckpointConfig,
+    config::{CheckpointConfig, DurableConfig},
     event::Event,
     meter,
     uploads::Uploads,
@@ -93,8 +93,12 @@ impl Saver {
         broken: CancellationToken,
     ) -> Self {
         let slot = Arc::new(Slot::default());
-        let folder = Folder::on(config.files.clone(), checkpoints.folder);
-        let uploads = Uploads::new(config.durable.clone(), events.clone(), config.activity.clone());
+        let folder = Folder::on(config.files.clone(), checkpoints.folder).written_by(config.start);
+        let durable = config.durable.clone().map(|DurableConfig { store, keep }| {
+            let store = store.of_files(config.files.clone());
+            DurableConfig { store, keep }
+        });
+        let uploads = Uploads::new(durable, events.clone(), config.activity.clone());
         let resumed = config.start_digest.filter(|_| config.durable.is_some()).map(|_| config.start_version);
         let (keep, folder) = (checkpoints.keep, Some(folder));
         let (log, learner) = (config.log.clone(), config.incarnation);

@@ -177,8 +177,14 @@ impl Steps {
         for older in std::mem::take(&mut self.config.retained) {
             self.publisher.publish(older);
         }
-        self.publisher.publish(snapshot);
-        self.check_retained()?;
+        match version.0 < self.config.total_batches {
+            true => {
+                self.publisher.publish(snapshot);
+                self.check_retained()?;
+            }
+            // On the disk, but perhaps not in the store yet.
+            false => self.withheld = Some(snapshot),
+        }
         let begins = version == PolicyVersion(0) && self.config.start_digest.is_none();
         if self.config.evaluate_at_start && begins {
             self.evaluate().await?;

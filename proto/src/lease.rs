@@ -122,6 +122,7 @@ impl From<LearnerReport> for v1::AdvanceRequest {
         Self {
             version: report.version.0,
             learner: report.learner.0,
+            start: report.start,
             taken: report.taken,
             received_below: report.received.first_gap(),
             received: report.received.behind_gap().collect(),
@@ -138,6 +139,7 @@ impl TryFrom<v1::AdvanceRequest> for LearnerReport {
     fn try_from(request: v1::AdvanceRequest) -> Result<Self, WireError> {
         Ok(Self {
             learner: Incarnation(request.learner),
+            start: request.start,
             version: PolicyVersion(request.version),
             taken: request.taken,
             received: GroupSet::new(request.received_below, request.received),

@@ -2,12 +2,16 @@
 
 use crate::clock;
 use crate::run_folder::RunFolder;
-use riser::run_database::{FILE, Role, RunDatabase, RunFacts};
+use riser::run_database::{FILE, Role, RunDatabase, RunDatabaseError, RunFacts};
 use riser::run_log::RunLog;
+use riser_coordinator::reception::{Memory, Remembering};
 use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::ids::Incarnation;
 use riser_core::run_event::RunEvent;
 use riser_learner::LearnerConfig;
+use riser_proto::offload::offload;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,21 +21,54 @@ pub(crate) fn start(run: &RunFolder, learner: &mut LearnerConfig, stop: &Cancell
     let facts = RunFacts { pacing: learner.pacing, total_batches: learner.total_batches };
     let (log, sender, incarnation) = begin(run, &facts, Role::Learner, stop)?;
     (learner.incarnation, learner.log) = (incarnation, Some(sender));
+    // The standard library keys each of these at random.
+    learner.start = RandomState::new().build_hasher().finish();
     Ok(log)
 }
 
-/// The same for a coordinator in a process of its own, whose way to the log is the second value; the third is whether one
-/// before it has heard that the run is over.
+/// The same for a coordinator in a process of its own, whose way to the log is the second value.
 pub(crate) fn start_coordinator(
     run: &RunFolder,
     schedule: &mut ScheduleConfig,
     stop: &CancellationToken,
-) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>, bool)> {
+) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>)> {
     let facts = RunFacts { pacing: schedule.pacing, total_batches: schedule.total_batches };
-    let is_over = open(run, &facts)?.is_over()?;
     let (log, sender, incarnation) = begin(run, &facts, Role::Coordinator, stop)?;
     schedule.incarnation = incarnation;
-    Ok((log, sender, is_over))
+    Ok((log, sender))
+}
+
+/// What a coordinator keeps for the next one, in the database of its run.
+#[derive(Debug)]
+pub(crate) struct KeptEnd(Arc<Mutex<RunDatabase>>);
+
+impl KeptEnd {
+    /// In the database of `run`.
+    pub(crate) fn of(run: &RunFolder, schedule: &ScheduleConfig) -> anyhow::Result<Self> {
+        let facts = RunFacts { pacing: schedule.pacing, total_batches: schedule.total_batches };
+        Ok(Self(Arc::new(Mutex::new(open(run, &facts)?))))
+    }
+}
+
+impl KeptEnd {
+    fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut RunDatabase) -> Result<T, RunDatabaseError> + Send + 'static,
+    ) -> Remembering<'_, T> {
+        let database = self.0.clone();
+        let work = move || work(&mut database.lock().unwrap_or_else(PoisonError::into_inner));
+        Box::pin(async move { Ok(offload(work).await??) })
+    }
+}
+
+impl Memory for KeptEnd {
+    fn keep_end(&self) -> Remembering<'_, ()> {
+        self.with(RunDatabase::keep_end)
+    }
+
+    fn is_over(&self) -> Remembering<'_, bool> {
+        self.with(|database| database.is_over())
+    }
 }
 
 /// Opens the database of `run` for whoever has something to say that is no event.

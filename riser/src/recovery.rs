@@ -43,7 +43,7 @@ pub(crate) async fn recover(run: &RunFolder, durable: Option<&DurableConfig>) ->
         Ok(recovery) => {
             for skipped in &recovery.skipped {
                 crate::output::note(format!(
-                    "checkpoint {} is damaged ({}); kept as {}",
+                    "checkpoint {} is passed over ({}); kept as {}",
                     skipped.version, skipped.reason, skipped.place
                 ));
             }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use riser::cluster::{self, ClusterConfig, Parts};
 use riser::ranking::{self, Search};
 use riser::roles::{PLAN_FILE, PolicySamplers, PolicyTrainer, RlPrompts, RunCatalogs, Watch};
+use riser::run_database::RunFacts;
 use riser::settings;
 use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::catalog::plan::CatalogPlan;
@@ -92,7 +93,7 @@ pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
 ) -> anyhow::Result<Option<Finished>> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let durable = recovery::durable(&config.store, run)?;
-    let Recovery { checkpoint, skipped, .. } = runtime.block_on(recovery::recover(run, durable.as_ref()))?;
+    let Recovery { checkpoint, skipped, restored } = runtime.block_on(recovery::recover(run, durable.as_ref()))?;
     let start = checkpoint.as_ref().map(|checkpoint| checkpoint.manifest.version.0);
     if let Some(finished) = finished(config, run, checkpoint.as_ref())? {
         return Ok(Some(finished));
@@ -103,6 +104,10 @@ pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
     cluster.learner.catalogs = Some(plan(&catalogs, used, data)?);
     cluster.learner.changes = Some(catalogs.clone());
     (cluster.learner.durable, cluster.learner.skipped) = (durable, skipped);
+    if restored {
+        let facts = RunFacts { pacing: cluster.learner.pacing, total_batches: cluster.learner.total_batches };
+        event_log::open(run, &facts)?.trained_elsewhere()?;
+    }
     let log = event_log::start(run, &mut cluster.learner, stop)?;
     let (sender, mut events) = mpsc::channel(EVENT_BUFFER);
     let parts = parts(config, data, &catalogs, reference, checkpoint.as_ref(), sender)?;

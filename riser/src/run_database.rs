@@ -2,8 +2,8 @@
 //!
 //! Rows are only added. A transaction holds what had arrived when it was begun. The file is in write-ahead mode with
 //! `synchronous = NORMAL`: a process that is killed loses nothing that it committed, a machine that loses power may lose the
-//! last transactions, and the file is whole in both cases. The numbers of incarnations are the exception: they are on disk
-//! before the role starts, because fencing rests on them.
+//! last transactions, and the file is whole in both cases. The exceptions are the numbers of incarnations, which are on disk before
+//! the role starts, because fencing rests on them, and that a run is over, which is on disk before the learner leaves.
 
 use riser_core::{
     catalog::change::ChangeExtent,
@@ -212,13 +212,26 @@ impl RunDatabase {
         reserve().map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
     }
 
+    /// Writes down that every batch is trained; on disk when this returns.
+    ///
+    /// # Errors
+    /// [`RunDatabaseError`].
+    pub fn keep_end(&mut self) -> Result<(), RunDatabaseError> {
+        let keep = || {
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
+            self.connection.execute("INSERT OR REPLACE INTO run (key, value) VALUES ('over', 'true')", [])?;
+            self.connection.pragma_update(None, "synchronous", "NORMAL")
+        };
+        keep().map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
+    }
+
     /// Whether a coordinator has heard that every batch is trained.
     ///
     /// # Errors
     /// [`RunDatabaseError`].
     pub fn is_over(&self) -> Result<bool, RunDatabaseError> {
-        let query = "SELECT EXISTS (SELECT 1 FROM sessions WHERE role = ?1 AND event = 'ended' AND finished)";
-        let is_over = self.connection.query_row(query, [Role::Coordinator.name()], |row| row.get(0));
+        let query = "SELECT EXISTS (SELECT 1 FROM run WHERE key = 'over')";
+        let is_over = self.connection.query_row(query, [], |row| row.get(0));
         is_over.map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
     }
 
@@ -238,6 +251,16 @@ impl RunDatabase {
     /// [`RunDatabaseError`].
     pub fn coordinated_elsewhere(&mut self) -> Result<(), RunDatabaseError> {
         let fact = "INSERT OR REPLACE INTO run (key, value) VALUES ('coordinator', '\"elsewhere\"')";
+        let written = self.connection.execute(fact, []);
+        written.map(drop).map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
+    }
+
+    /// Writes down, for good, that versions of this run were trained by a learner whose log is elsewhere.
+    ///
+    /// # Errors
+    /// [`RunDatabaseError`].
+    pub fn trained_elsewhere(&mut self) -> Result<(), RunDatabaseError> {
+        let fact = "INSERT OR REPLACE INTO run (key, value) VALUES ('learner', '\"elsewhere\"')";
         let written = self.connection.execute(fact, []);
         written.map(drop).map_err(|source| RunDatabaseError::Sqlite { path: self.path.clone(), source })
     }

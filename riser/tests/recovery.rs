@@ -83,7 +83,7 @@ fn a_run_that_is_killed_and_loses_its_newest_checkpoint_ends_with_the_undisturbe
     fs::write(&weights, bytes).unwrap();
 
     let (ended, stderr) = run(folder.path(), &train);
-    assert!(stderr.contains("is damaged (`model.safetensors` has digest "), "{stderr}");
+    assert!(stderr.contains("is passed over (`model.safetensors` has digest "), "{stderr}");
     assert_eq!(ended["digest"], undisturbed["digest"]);
     let aside = newest.with_file_name(format!("damaged-{}", newest.file_name().unwrap().to_str().unwrap()));
     assert!(aside.is_dir());

@@ -8,13 +8,14 @@
 //! The sampler and the catalogs it samples from lie on the `workbench`.
 //!
 //! The worker remembers nothing that matters: whatever it was doing when it died is leased again. The crate refuses to
-//! know tensors; a [`Sampler`] does. Start reading at [`sampler`] and [`lease_loop`].
+//! know tensors; a [`Sampler`] does. [`member`] joins a run that is elsewhere. Start reading at [`sampler`] and [`lease_loop`].
 
 mod activity;
 pub mod catalog;
 pub mod config;
 pub mod error;
 pub mod lease_loop;
+pub mod member;
 mod meter;
 pub mod policy_shelf;
 pub mod policy_subscriber;

@@ -52,6 +52,9 @@ pub enum Damage {
         /// Version in the checkpoint's name.
         expected: u64,
     },
+    /// Nothing is wrong with it, but the store has another one of this version, which counts.
+    #[error("the store has this version with other content")]
+    Diverged,
     /// The manifest names a file outside its checkpoint.
     #[error("its manifest names `{file}`, which is not inside the checkpoint")]
     Outside {

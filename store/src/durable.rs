@@ -20,6 +20,7 @@ pub use connect::Location;
 pub use error::StoreError;
 pub use fetch::Fetched;
 
+use crate::file_system::{Disk, FileSystem};
 use object_store::{ObjectStore, path::Path as ObjectPath};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -49,12 +50,19 @@ pub struct DurableStore {
     objects: Arc<dyn ObjectStore>,
     prefix: ObjectPath,
     transfer: Transfer,
+    files: Arc<dyn FileSystem>,
 }
 
 impl DurableStore {
     /// Checkpoints below `prefix` of an object store that is open already.
     pub fn on(objects: Arc<dyn ObjectStore>, prefix: ObjectPath, transfer: Transfer) -> Self {
-        Self { objects, prefix, transfer }
+        Self { objects, prefix, transfer, files: Arc::new(Disk) }
+    }
+
+    /// The same store for checkpoints that lie on another file system than the machine's.
+    #[must_use]
+    pub fn of_files(self, files: Arc<dyn FileSystem>) -> Self {
+        Self { files, ..self }
     }
 
     /// The same store, one folder further down.

@@ -5,7 +5,7 @@ use riser_core::digest::Digest;
 use std::{
     fmt,
     fs::{self, File},
-    io,
+    io::{self, Cursor, Read},
     path::Path,
 };
 
@@ -60,6 +60,14 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Those of the system.
     fn read(&self, file: &Path) -> io::Result<Vec<u8>>;
 
+    /// The bytes of a file, one after the other.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn open(&self, file: &Path) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(Cursor::new(self.read(file)?)))
+    }
+
     /// Size and digest of a file's bytes, all of which are read.
     ///
     /// # Errors
@@ -111,6 +119,10 @@ impl FileSystem for Disk {
 
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         fs::read(file)
+    }
+
+    fn open(&self, file: &Path) -> io::Result<Box<dyn Read + Send>> {
+        Ok(Box::new(File::open(file)?))
     }
 
     fn record(&self, file: &Path) -> io::Result<FileRecord> {

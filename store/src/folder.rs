@@ -6,12 +6,13 @@
 //!     ...                      the files of the owner
 //!     checkpoint.json          the manifest: size and digest of every file, written last
 //!   damaged-step-00000060/     set aside by recovery
-//!   .step-00000080.partial/    being written; a leftover of a crash otherwise
+//!   .step-00000080.WRITER.partial/   being written; a leftover of a crash otherwise
 //! ```
 //!
 //! A checkpoint is made under a temporary name: each file is written and synced, then the manifest, then the names in the
 //! folder; only then is the folder renamed, which is the commit, and the name synced. So whatever a crash interrupts, and
-//! whatever of the unsynced work it loses, the checkpoint before it stays whole. What is committed is never replaced.
+//! whatever of the unsynced work it loses, the checkpoint before it stays whole. What is committed is never replaced. Two
+//! writers, each with a name of its own, do not touch what the other has not committed.
 
 mod recovery;
 mod staging;
@@ -55,6 +56,7 @@ pub struct Checkpoint<A> {
 pub struct CheckpointFolder<A> {
     files: Arc<dyn FileSystem>,
     path: PathBuf,
+    writer: u64,
     /// Versions that were found whole, or written, since this value was made.
     whole: BTreeSet<u64>,
     about: std::marker::PhantomData<fn() -> A>,
@@ -68,7 +70,13 @@ impl<A: Serialize + DeserializeOwned> CheckpointFolder<A> {
 
     /// The checkpoints in `path` of any file system.
     pub fn on(files: Arc<dyn FileSystem>, path: impl Into<PathBuf>) -> Self {
-        Self { files, path: path.into(), whole: BTreeSet::new(), about: std::marker::PhantomData }
+        Self { files, path: path.into(), writer: 0, whole: BTreeSet::new(), about: std::marker::PhantomData }
+    }
+
+    /// The same as one writer among others that may be there, by a number that none of them has.
+    #[must_use]
+    pub fn written_by(self, writer: u64) -> Self {
+        Self { writer, ..self }
     }
 
     /// The folder of all checkpoints.
@@ -104,7 +112,7 @@ impl<A: Serialize + DeserializeOwned> CheckpointFolder<A> {
     /// # Errors
     /// [`FolderError`].
     pub fn stage(&self, version: u64) -> Result<Staging<A>, FolderError> {
-        Staging::begin(self.files.clone(), self.path.clone(), version)
+        Staging::begin(self.files.clone(), self.path.clone(), version, self.writer)
     }
 
     /// Opens a version after reading all of it.
@@ -125,6 +133,15 @@ impl<A: Serialize + DeserializeOwned> CheckpointFolder<A> {
         let mut versions: Vec<u64> = names.iter().filter_map(|name| version_of(name)).collect();
         versions.sort_unstable();
         Ok(versions)
+    }
+
+    /// Sets a version aside that is not to be gone on from, for the reason `damage`.
+    ///
+    /// # Errors
+    /// [`FolderError::Io`].
+    pub fn pass_over(&mut self, version: u64, damage: &Damage) -> Result<Skipped, FolderError> {
+        self.whole.remove(&version);
+        self.set_aside(version, damage)
     }
 
     /// Reads all of a version and says whether it is whole.
@@ -196,3 +213,5 @@ pub fn version_of(name: &str) -> Option<u64> {
 mod crash_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_writers;

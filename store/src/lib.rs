@@ -16,6 +16,7 @@ pub mod error;
 pub mod file_system;
 pub mod folder;
 pub mod manifest;
+mod offload;
 mod sealed;
 pub mod simulated_disk;
 

@@ -107,6 +107,12 @@ pub enum ScheduleError {
         /// The one we know.
         current: Incarnation,
     },
+    /// Two learners have the same number, because it was counted in different places.
+    #[error("learner {number} reports, and another one with this number does already")]
+    Twin {
+        /// The number.
+        number: Incarnation,
+    },
     /// More versions than the run has batches.
     #[error("learner reports version {got}, the run ends with version {last}")]
     BeyondEnd {

@@ -36,6 +36,7 @@ pub(super) fn report(config: &ScheduleConfig, version: u64) -> LearnerReport {
     let received = GroupSet::below(version * config.pacing.groups_per_batch());
     LearnerReport {
         learner: Incarnation(1),
+        start: 1,
         version: PolicyVersion(version),
         taken: version,
         received,
@@ -191,7 +192,7 @@ fn nothing_is_granted_before_the_learner_has_reported_and_what_it_has_is_not_gra
     let claim = Claim { lease: LeaseId(1), epoch: epoch(1), worker: WorkerId(7), version: PolicyVersion(0) };
     assert_eq!(apply(&mut schedule, Event::Renew(claim), 0), Err(ScheduleError::Unready));
     let received = GroupSet::new(6, [8, 9]);
-    let report = LearnerReport { learner: Incarnation(3), received, ..report(&config, 1) };
+    let report = LearnerReport { learner: Incarnation(3), start: 3, received, ..report(&config, 1) };
     let effects = apply(&mut schedule, Event::Report(report), 0).unwrap();
     let first = granted(&effects).clone();
     let second = granted(&ask(&mut schedule, 1, 0)).clone();
@@ -259,6 +260,19 @@ fn a_learner_that_went_back_gets_again_what_it_lost_and_its_former_self_is_not_h
     let superseded = ScheduleError::Superseded { got: Incarnation(1), current: Incarnation(2) };
     assert_eq!(apply(&mut schedule, Event::Report(report(&config, 4)), 2), Err(superseded));
     assert_eq!(schedule.counts().rewound, 1);
+}
+
+#[test]
+fn of_two_learners_with_the_same_number_the_one_that_was_there_first_is_heard() {
+    let config = config(2, 2, 0, 2);
+    let mut schedule = ready(config);
+    let twin = LearnerReport { start: 2, ..report(&config, 1) };
+    let refused = Err(ScheduleError::Twin { number: Incarnation(1) });
+    assert_eq!(apply(&mut schedule, Event::Report(twin.clone()), 1), refused);
+    assert_eq!(schedule.version(), Some(PolicyVersion(0)));
+    let again = LearnerReport { learner: Incarnation(2), ..twin };
+    apply(&mut schedule, Event::Report(again), 2).unwrap();
+    assert_eq!(schedule.version(), Some(PolicyVersion(1)));
 }
 
 #[test]

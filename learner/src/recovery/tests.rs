@@ -21,15 +21,20 @@ struct Place {
 impl Place {
     /// With versions on the disk, and versions in the store.
     async fn new(local: &[u64], stored: &[u64]) -> Self {
+        Self::of("", local, stored).await
+    }
+
+    /// The same with some content.
+    async fn of(content: &str, local: &[u64], stored: &[u64]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = DurableStore::on(Arc::new(InMemory::new()), ObjectPath::from("run"), Transfer::default());
         let place = Self { folder, durable: DurableConfig { store, keep: 3 } };
         let elsewhere = tempfile::tempdir().unwrap();
         for &version in stored {
-            let checkpoint = write(elsewhere.path(), version);
+            let checkpoint = write(elsewhere.path(), content, version);
             place.durable.store.commit(&checkpoint).await.unwrap();
         }
-        local.iter().for_each(|&version| drop(write(place.folder.path(), version)));
+        local.iter().for_each(|&version| drop(write(place.folder.path(), content, version)));
         place
     }
 
@@ -46,7 +51,7 @@ impl Place {
     }
 }
 
-fn write(folder: &Path, version: u64) -> riser_store::Checkpoint<checkpoint::Manifest> {
+fn write(folder: &Path, content: &str, version: u64) -> riser_store::Checkpoint<checkpoint::Manifest> {
     let manifest = checkpoint::Manifest {
         version: PolicyVersion(version),
         policy: Digest::of(&version.to_le_bytes()),
@@ -55,7 +60,8 @@ fn write(folder: &Path, version: u64) -> riser_store::Checkpoint<checkpoint::Man
         consumed: GroupSet::below(4 * version),
         retained: BTreeMap::new(),
     };
-    Folder::new(folder).write(version, manifest, Contents::new().with_bytes("model", format!("{version:7}"))).unwrap()
+    let contents = Contents::new().with_bytes("model", format!("{content}{version:7}"));
+    Folder::new(folder).write(version, manifest, contents).unwrap()
 }
 
 /// Version to go on from, whether it was restored, and the versions that were passed over.
@@ -97,6 +103,16 @@ async fn recovery_fails_when_nothing_is_whole_on_the_disk_and_the_store_has_noth
         assert!(matches!(error, CheckpointError::Folder(FolderError::NoneWhole { .. })), "{error}");
         assert_eq!(place.versions(), [2, 4], "nothing was moved");
     }
+}
+
+#[tokio::test]
+async fn of_two_contents_of_the_newest_version_the_one_in_the_store_counts() {
+    let (here, there) = (Place::new(&[2, 4], &[2]).await, Place::of("other", &[2, 4], &[4]).await);
+    let recovery = recover(here.folder.path(), Some(&there.durable)).await.unwrap();
+    assert_eq!(summary(&recovery), (Some(4), true, vec![4]));
+    assert_eq!(recovery.skipped[0].reason, "the store has this version with other content");
+    let folder = recovery.checkpoint.unwrap().folder;
+    assert_eq!(fs::read(folder.join("model")).unwrap(), b"other      4");
 }
 
 #[tokio::test(start_paused = true)]

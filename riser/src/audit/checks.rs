@@ -12,6 +12,8 @@ pub(super) struct Check {
     pub(super) reads: Reads,
     /// Whether only lockstep promises it.
     pub(super) lockstep_only: bool,
+    /// Whether it compares what a learner begins with and what the one before it did, so that the log must have both.
+    pub(super) one_learner: bool,
     /// The question.
     pub(super) sql: &'static str,
 }
@@ -34,7 +36,7 @@ const BATCHES: &str = "a batch holds exactly its groups";
 const LEASES: &str = "a lease is granted once and ends once";
 
 const fn check(invariant: &'static str, table: &'static str, sql: &'static str) -> Check {
-    Check { invariant, table, reads: Reads::Learner, lockstep_only: false, sql }
+    Check { invariant, table, reads: Reads::Learner, lockstep_only: false, one_learner: false, sql }
 }
 
 /// All questions.
@@ -97,27 +99,34 @@ pub(super) const ALL: &[Check] = &[
     ),
     // A learner that ended in good order left a checkpoint of its last version; one that did not goes back, never ahead
     // of what it had logged unless the end of the log was lost with the machine.
-    check(
-        VERSIONS,
-        "sessions",
-        "SELECT s.id, 'learner ' || s.incarnation || ' started at version ' || s.version || ', learner ' ||
-                e.incarnation || ' had ended at version ' || e.version
-         FROM sessions AS s JOIN sessions AS e ON e.id = (
-           SELECT max(x.id) FROM sessions AS x WHERE x.role = 'learner' AND x.id < s.id)
-         WHERE s.role = 'learner' AND s.event = 'started' AND e.event = 'ended' AND s.version <> e.version
-         ORDER BY s.id",
-    ),
-    check(
-        VERSIONS,
-        "sessions",
-        "SELECT s.id, 'learner ' || s.incarnation || ' started at version ' || s.version ||
-                ' with another policy than was trained'
-         FROM sessions AS s WHERE s.role = 'learner' AND s.event = 'started'
-           AND EXISTS (SELECT 1 FROM versions AS v WHERE v.version = s.version AND v.id < s.id)
-           AND s.digest <> (SELECT v.digest FROM versions AS v WHERE v.version = s.version AND v.id < s.id
-                            ORDER BY v.id DESC LIMIT 1)
-         ORDER BY s.id",
-    ),
+    Check {
+        one_learner: true,
+        ..check(
+            VERSIONS,
+            "sessions",
+            "SELECT s.id, 'learner ' || s.incarnation || ' started at version ' || s.version || ', learner ' ||
+                    e.incarnation || ' had ended at version ' || e.version
+             FROM sessions AS s JOIN sessions AS e ON e.id = (
+               SELECT x.id FROM sessions AS x WHERE x.role = 'learner' AND x.incarnation < s.incarnation AND x.id < s.id
+               ORDER BY x.incarnation DESC, x.id DESC LIMIT 1)
+             WHERE s.role = 'learner' AND s.event = 'started' AND e.event = 'ended' AND s.version <> e.version
+             ORDER BY s.id",
+        )
+    },
+    Check {
+        one_learner: true,
+        ..check(
+            VERSIONS,
+            "sessions",
+            "SELECT s.id, 'learner ' || s.incarnation || ' started at version ' || s.version ||
+                    ' with another policy than was trained'
+             FROM sessions AS s WHERE s.role = 'learner' AND s.event = 'started'
+               AND EXISTS (SELECT 1 FROM versions AS v WHERE v.version = s.version AND v.id < s.id)
+               AND s.digest <> (SELECT v.digest FROM versions AS v WHERE v.version = s.version AND v.id < s.id
+                                ORDER BY v.id DESC LIMIT 1)
+             ORDER BY s.id",
+        )
+    },
     Check {
         lockstep_only: true,
         ..check(
@@ -177,7 +186,7 @@ pub(super) const ALL: &[Check] = &[
             "leases",
             "SELECT id, 'lease ' || lease || ' was granted with epoch ' || epoch || ' after epoch ' || highest FROM (
                SELECT id, lease, epoch, max(epoch) OVER (
-                 ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest
+                 ORDER BY coordinator, id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS highest
                FROM leases WHERE event IN ('granted', 'doubled'))
              WHERE epoch <= highest ORDER BY id",
         )

@@ -367,6 +367,32 @@ fn a_bounded_run_may_train_in_any_order_but_not_twice_nor_too_late() {
     assert!(!audited(&folder).clean);
 }
 
+/// Grants are numbered, so a log shows whether one is missing or the end is.
+#[test]
+fn a_log_whose_end_was_lost_with_its_coordinator_is_clean_and_one_with_a_hole_is_not() {
+    let epoch = |grant| LeaseEpoch::new(Incarnation(1), grant).0;
+    let log = |grants: &[u64], adopted: u64| {
+        let mut events = vec![started(1, 1, 0)[0].clone()];
+        events.extend(grants.iter().map(|&grant| lease(1, grant, epoch(grant), LeaseChange::Granted)));
+        events.push(started(2, 1, 0)[0].clone());
+        events.push(lease(2, adopted, epoch(adopted), LeaseChange::Adopted));
+        audited(&logged(&lockstep(), &events)).clean
+    };
+    assert!(log(&[1, 2], 2) && log(&[1, 2], 3) && log(&[], 1));
+    assert!(!log(&[1, 3], 2));
+}
+
+#[test]
+fn what_a_learner_elsewhere_has_trained_is_not_missed_in_a_log_that_says_so() {
+    let learner = Incarnation(1);
+    let ended = RunEvent::LearnerEnded { learner, version: PolicyVersion(0), finished: false };
+    let events = [started(1, 1, 0)[1].clone(), ended, started(1, 3, 2)[1].clone()];
+    let folder = logged(&bounded(), &events);
+    assert!(!audited(&folder).clean);
+    RunDatabase::open(&folder.path().join("run.db"), &bounded()).unwrap().trained_elsewhere().unwrap();
+    assert_eq!(audited(&folder).violations, []);
+}
+
 #[test]
 fn a_file_that_is_no_log_or_of_another_release_is_refused() {
     let folder = tempfile::tempdir().unwrap();

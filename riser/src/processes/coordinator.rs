@@ -45,7 +45,7 @@ pub(crate) fn run(
     let description = joining::describe(config, digest, start.shape());
     // Only its digest and its shape were needed.
     drop(start);
-    let (log, events, is_over) = event_log::start_coordinator(folder, &mut schedule, &stop)?;
+    let (log, events) = event_log::start_coordinator(folder, &mut schedule, &stop)?;
     let starts_before = u64::from(schedule.incarnation.0.saturating_sub(1));
     // Whoever samples renews three times per timeout, whoever asked for work tries again after a pause.
     let returning = (schedule.lease_timeout / 3).max(2 * Patience::default().longest_pause);
@@ -56,7 +56,7 @@ pub(crate) fn run(
             first_worker: starts_before * WORKERS_PER_START + 1,
             max_workers: cluster.max_workers,
             fan_out: cluster.fan_out,
-            is_over,
+            memory: Arc::new(event_log::KeptEnd::of(folder, &schedule)?),
             silence: schedule.lease_timeout.max(2 * LONGEST_QUESTION),
             returning: if starts_before > 0 { returning } else { Duration::ZERO },
         }),

@@ -12,14 +12,10 @@ use riser_core::ids::Incarnation;
 use riser_learner::presence::Presence;
 use riser_learner::{LearnerError, Outcome};
 use riser_proto::access::role::Role;
-use riser_proto::call::{Patience, within};
+use riser_proto::call::Patience;
 use riser_proto::channel::Channel;
-use riser_proto::{transport, v1};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// How long a coordinator that is there may take to say which learner it knows.
-const GREETING: Duration = Duration::from_secs(5);
 
 /// How long a coordinator is waited for that need only be told that everything is over.
 const GOODBYE: Duration = Duration::from_secs(20);
@@ -74,12 +70,7 @@ impl Seat {
     /// The learner that the coordinator knows from before, perhaps from another host; `None` also if there is no coordinator yet.
     pub(crate) fn predecessor(&self) -> anyhow::Result<Option<Incarnation>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let mut client = transport::coordinator_client(self.coordinator()?);
-            let asked = within(GREETING, client.locate(v1::LocateRequest { known: 0, wait_millis: 0 })).await;
-            let place = asked.ok().and_then(|reply| reply.into_inner().learner);
-            Ok(place.map(|place| Incarnation(place.incarnation)))
-        })
+        runtime.block_on(async { Ok(riser_learner::predecessor(self.coordinator()?).await) })
     }
 
     /// Tells the coordinator that the run has ended before; nothing is lost if there is none any more.

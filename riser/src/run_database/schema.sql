@@ -117,11 +117,13 @@ CREATE TABLE IF NOT EXISTS metrics (
   value REAL
 ) STRICT;
 
--- The versions that the run stands on: those that no later learner has gone back behind.
+-- The versions that the run stands on: those that no later learner has gone back behind, or replaced by what another learner
+-- has trained elsewhere.
 CREATE VIEW IF NOT EXISTS lineage AS
 SELECT * FROM versions AS v WHERE NOT EXISTS (
   SELECT 1 FROM sessions AS s
-  WHERE s.role = 'learner' AND s.event = 'started' AND s.incarnation > v.learner AND s.version < v.version
+  WHERE s.role = 'learner' AND s.event = 'started' AND s.incarnation > v.learner
+    AND (s.version < v.version OR (s.version = v.version AND s.digest <> v.digest))
 );
 
 -- The groups that those versions were trained on.

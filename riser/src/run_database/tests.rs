@@ -61,6 +61,20 @@ fn a_new_database_goes_on_beyond_numbers_that_another_one_gave_out() {
 }
 
 #[test]
+fn that_a_run_is_over_is_known_to_whoever_opens_its_log_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let mut database = RunDatabase::open(&path, &facts()).unwrap();
+    // Another connection writes the events meanwhile.
+    let mut events = RunDatabase::open(&path, &facts()).unwrap();
+    events.append(1.0, &[RunEvent::RunOver { coordinator: Incarnation(1) }]).unwrap();
+    assert!(!database.is_over().unwrap());
+    database.keep_end().unwrap();
+    events.append(2.0, &[checkpoint(1)]).unwrap();
+    assert!(RunDatabase::open(&path, &facts()).unwrap().is_over().unwrap());
+}
+
+#[test]
 fn a_writer_writes_everything_in_order_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);

@@ -3,19 +3,20 @@
 use super::{DurableStore, StoreError};
 use crate::{
     damage::Damage,
+    file_system::FileSystem,
     folder::Checkpoint,
     manifest::{FileRecord, Manifest},
+    offload::offload,
 };
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart, path::Path as ObjectPath};
 use riser_core::digest::Hasher;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    fs::File,
     io::{self, Read},
     path::Path,
+    sync::Arc,
 };
-use tokio::task::spawn_blocking;
 
 /// Most parts that a file is cut into; S3 allows 10000.
 const MAX_PARTS: u64 = 9000;
@@ -65,6 +66,24 @@ impl DurableStore {
         }
     }
 
+    /// Whether another writer has committed the version of `checkpoint` with other content.
+    ///
+    /// # Errors
+    /// Whatever the store says.
+    pub async fn has_other<A>(&self, checkpoint: &Checkpoint<A>) -> Result<bool, StoreError>
+    where
+        A: Serialize + DeserializeOwned + Clone,
+    {
+        let sealed = checkpoint.manifest.seal();
+        let path = || checkpoint.path.clone();
+        let (text, _) =
+            sealed.map_err(|source| StoreError::Damaged { path: path(), source: Damage::Manifest(source) })?;
+        match self.is_committed(checkpoint, &text).await {
+            Err(StoreError::Conflict { .. }) => Ok(true),
+            result => result.map(|_| false),
+        }
+    }
+
     /// Whether the version is in the store already, with this content.
     async fn is_committed<A>(&self, checkpoint: &Checkpoint<A>, text: &[u8]) -> Result<bool, StoreError>
     where
@@ -93,7 +112,7 @@ impl DurableStore {
 
     async fn upload(&self, from: &Path, name: &str, record: FileRecord, to: &ObjectPath) -> Result<(), StoreError> {
         let part_bytes = self.transfer.part_bytes.max(record.bytes / MAX_PARTS).max(1);
-        let mut reader = PartReader::open(from, part_bytes).await?;
+        let mut reader = PartReader::open(self.files.clone(), from, part_bytes).await?;
         if record.bytes <= part_bytes {
             let bytes = reader.next().await?;
             reader.check(name, record)?;
@@ -134,17 +153,17 @@ impl DurableStore {
 /// Reads a file part by part on a blocking thread and takes its digest on the way.
 struct PartReader {
     /// At home between reads.
-    state: Option<(File, Hasher)>,
+    state: Option<(Box<dyn Read + Send>, Hasher)>,
     part_bytes: u64,
     bytes: u64,
     path: std::path::PathBuf,
 }
 
 impl PartReader {
-    async fn open(path: &Path, part_bytes: u64) -> Result<Self, StoreError> {
+    async fn open(files: Arc<dyn FileSystem>, path: &Path, part_bytes: u64) -> Result<Self, StoreError> {
         let path = path.to_owned();
         let from = path.clone();
-        let file = spawn_blocking(move || File::open(from)).await?;
+        let file = offload(move || files.open(&from)).await?;
         let file = file.map_err(|source| StoreError::Local { path: path.clone(), source })?;
         Ok(Self { state: Some((file, Hasher::default())), part_bytes, bytes: 0, path })
     }
@@ -153,7 +172,7 @@ impl PartReader {
     async fn next(&mut self) -> Result<Bytes, StoreError> {
         let (mut file, mut hasher) = self.state.take().expect("the file comes home unless the thread panicked");
         let part_bytes = self.part_bytes;
-        let read = spawn_blocking(move || {
+        let read = offload(move || {
             let mut part = vec![];
             let result = Read::by_ref(&mut file).take(part_bytes).read_to_end(&mut part);
             hasher.update(&part);

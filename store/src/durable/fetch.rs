@@ -5,12 +5,12 @@ use crate::{
     damage::{Damage, Skipped},
     folder::{Checkpoint, CheckpointFolder},
     manifest::{self, FileRecord, Manifest},
+    offload::offload,
 };
 use futures_util::TryStreamExt;
 use object_store::{ObjectStoreExt, path::Path as ObjectPath};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeSet;
-use tokio::task::spawn_blocking;
 
 /// What was restored.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl DurableStore {
             }
             let Some(bytes) = self.read(&from).await? else { return Ok(Err(missing(name))) };
             let (name, record) = (name.clone(), *record);
-            let checked = spawn_blocking(move || match record.check(&name, FileRecord::of(&bytes)) {
+            let checked = offload(move || match record.check(&name, FileRecord::of(&bytes)) {
                 Ok(()) => Ok(staging.add(&name, &bytes).map(|()| staging)),
                 Err(damage) => Err(damage),
             });
@@ -108,7 +108,7 @@ impl DurableStore {
                 Err(damage) => return Ok(Err(damage)),
             };
         }
-        Ok(Ok(spawn_blocking(move || staging.commit(manifest.about)).await??))
+        Ok(Ok(offload(move || staging.commit(manifest.about)).await??))
     }
 
     /// Removes all but the newest `keep` versions, and what was uploaded for versions before them and never committed.

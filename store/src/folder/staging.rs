@@ -6,6 +6,7 @@ use crate::{
     file_system::FileSystem,
     manifest::{self, FileRecord, Manifest},
 };
+use riser_core::digest::Digest;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,19 +20,25 @@ pub struct Staging<A> {
     files: Arc<dyn FileSystem>,
     root: PathBuf,
     version: u64,
+    writer: u64,
     records: BTreeMap<String, FileRecord>,
     /// Folders inside the checkpoint that have files of it.
     folders: BTreeSet<PathBuf>,
-    committed: bool,
+    is_committed: bool,
     about: std::marker::PhantomData<fn() -> A>,
 }
 
 impl<A: Serialize + DeserializeOwned> Staging<A> {
-    /// Makes an empty folder for `version` under `root`.
-    pub(super) fn begin(files: Arc<dyn FileSystem>, root: PathBuf, version: u64) -> Result<Self, FolderError> {
+    /// Makes an empty folder for `version` under `root`, which only `writer` touches.
+    pub(super) fn begin(
+        files: Arc<dyn FileSystem>,
+        root: PathBuf,
+        version: u64,
+        writer: u64,
+    ) -> Result<Self, FolderError> {
         let (records, folders) = (BTreeMap::new(), BTreeSet::new());
         let about = std::marker::PhantomData;
-        let staging = Self { files, root, version, records, folders, committed: false, about };
+        let staging = Self { files, root, version, writer, records, folders, is_committed: false, about };
         let (files, root, partial) = (&staging.files, &staging.root, staging.partial());
         files.create_folder(root).map_err(FolderError::io(root))?;
         if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -77,20 +84,34 @@ impl<A: Serialize + DeserializeOwned> Staging<A> {
         self.write(&partial.join(manifest::NAME), &text)?;
         self.files.sync_folder(&partial).map_err(FolderError::io(&partial))?;
 
-        let names = self.files.list(&self.root).map_err(FolderError::io(&self.root))?;
-        if names.contains(&name_of(self.version)) {
-            match inspect::<A>(&*self.files, &self.root, self.version)? {
-                Ok(committed) if committed.digest == digest => return Ok(committed),
-                Ok(Checkpoint { digest: committed, .. }) => {
-                    return Err(FolderError::Diverged { path: complete, committed, refused: digest });
-                }
-                Err(damage) => drop(set_aside(&*self.files, &self.root, self.version, &damage)?),
-            }
+        if let Some(before) = self.committed(digest)? {
+            return Ok(before);
         }
-        self.files.rename(&partial, &complete).map_err(FolderError::io(&complete))?;
-        self.committed = true;
+        if let Err(error) = self.files.rename(&partial, &complete) {
+            // Another writer may have been faster.
+            return self.committed(digest)?.ok_or_else(|| FolderError::io(complete)(error));
+        }
+        self.is_committed = true;
         self.files.sync_folder(&self.root).map_err(FolderError::io(&self.root))?;
         Ok(Checkpoint { path: complete, manifest, digest })
+    }
+
+    /// What is committed as this version, if it has the content with this digest; what is damaged is set aside.
+    fn committed(&self, digest: Digest) -> Result<Option<Checkpoint<A>>, FolderError> {
+        let names = self.files.list(&self.root).map_err(FolderError::io(&self.root))?;
+        if !names.contains(&name_of(self.version)) {
+            return Ok(None);
+        }
+        match inspect::<A>(&*self.files, &self.root, self.version)? {
+            Ok(committed) if committed.digest == digest => Ok(Some(committed)),
+            Ok(Checkpoint { digest: committed, .. }) => {
+                Err(FolderError::Diverged { path: self.complete(), committed, refused: digest })
+            }
+            Err(damage) => {
+                set_aside(&*self.files, &self.root, self.version, &damage)?;
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -101,7 +122,7 @@ impl<A> Staging<A> {
     }
 
     fn partial(&self) -> PathBuf {
-        self.root.join(format!(".{}{PARTIAL}", name_of(self.version)))
+        self.root.join(format!(".{}.{:x}{PARTIAL}", name_of(self.version), self.writer))
     }
 
     fn complete(&self) -> PathBuf {
@@ -112,7 +133,7 @@ impl<A> Staging<A> {
 impl<A> Drop for Staging<A> {
     fn drop(&mut self) {
         // Room is given back at once, since it may be what was missing. The next write removes what stays.
-        if !self.committed
+        if !self.is_committed
             && let Err(error) = self.files.remove_folder(&self.partial())
         {
             tracing::debug!(%error, version = self.version, "unfinished checkpoint stays");

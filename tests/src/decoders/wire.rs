@@ -355,6 +355,7 @@ fn report(learner: Incarnation, version: u64) -> LearnerReport {
     let received = GroupSet::below(version * 4);
     LearnerReport {
         learner,
+        start: 5,
         version: PolicyVersion(version),
         taken: version,
         received,

@@ -288,14 +288,34 @@ async fn a_checkpoint_that_never_got_to_the_store_is_brought_there_by_the_next_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_delays_no_step_and_fails_the_run_at_its_end() {
+async fn a_last_version_that_only_the_disk_has_is_shown_to_nobody_before_the_store_has_it() {
     let folder = tempfile::tempdir().unwrap();
-    let scenario = scenario(&folder);
+    let mut scenario = scenario(&folder);
+    run_to(&mut scenario, 5).await;
+    let mut config = scenario.cluster();
+    let trainer = resumed(&scenario, &mut config).await;
+    config.learner.durable = Some(hanging());
+    let egress = config.learner.egress.clone();
+    let (outcome, _) = scenario.run_watched(config, Box::new(trainer), |_, _| {}).await;
+    assert!(outcome.is_err(), "{outcome:?}");
+    let sent = egress.read();
+    assert_eq!((sent.opened > 0, sent.total.anchors), (true, 0), "workers asked, and got nothing");
+}
+
+/// A store that takes no object.
+fn hanging() -> DurableConfig {
     let slow = ThrottleConfig { wait_put_per_call: Duration::from_secs(86_400), ..ThrottleConfig::default() };
     let objects = Arc::new(ThrottledStore::new(InMemory::new(), slow));
     let store = DurableStore::on(objects, ObjectPath::from("run"), Transfer::default());
+    DurableConfig { store, keep: 2 }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_delays_no_step_and_fails_the_run_at_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let scenario = scenario(&folder);
     let mut config = scenario.cluster();
-    config.learner.durable = Some(DurableConfig { store, keep: 2 });
+    config.learner.durable = Some(hanging());
     let (outcome, events) = scenario.run_watched(config, Box::new(HashTrainer::new()), |_, _| {}).await;
     let Err(ClusterError::Learner(LearnerError::Step(StepError::Checkpoint(CheckpointError::Store(error))))) = outcome
     else {

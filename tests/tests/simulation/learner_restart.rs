@@ -4,7 +4,7 @@
 use crate::{
     hash_policy::{self, HashTrainer},
     network,
-    scenario::{self, SEED, Scenario, patience},
+    scenario::{self, SEED, Scenario},
 };
 use riser::cluster::Place;
 use riser_coordinator::{
@@ -18,12 +18,13 @@ use riser_core::{
 };
 use riser_learner::{Event, LearnerConfig, Outcome, checkpoint, presence::Presence};
 use riser_proto::{
+    call::Patience,
     channel::{Channel, Pass},
     join::{JoinReply, RunDescription, SamplingRules},
     transport, v1,
 };
 use riser_rollout_worker::{Ending, Summary, WorkerConfig, WorkerPlace};
-use std::{num::NonZeroU32, path::Path, time::Duration};
+use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +58,7 @@ fn coordinator(scenario: &Scenario, place: Place<network::Incoming>) -> JoinHand
         fan_out: NonZeroU32::MIN,
         silence: SILENCE,
         returning: Duration::ZERO,
-        is_over: false,
+        memory: Arc::new(()),
     };
     let reception = Reception { strangers: Some(strangers), ..Reception::default() };
     tokio::spawn(async move {
@@ -135,10 +136,11 @@ async fn a_learner_that_dies_behind_its_last_checkpoint_is_followed_and_the_run_
             for number in 1..=3 {
                 let id = join(&to_coordinator).await;
                 assert_eq!(id, WorkerId(number));
-                let config = WorkerConfig { patience: patience(), ..WorkerConfig::new(id) };
+                // Longer than a third of a lease's time: a worker that waits for a policy when the learner ends hears of it then.
+                let config = WorkerConfig { patience: Patience::default(), ..WorkerConfig::new(id) };
                 let (channel, redirect) = Channel::redirectable(to_first.clone());
                 redirects.push(redirect);
-                let samplers = std::sync::Arc::new(scenario::hash_samplers);
+                let samplers = Arc::new(scenario::hash_samplers);
                 let ending = Ending::default();
                 let worker = riser_rollout_worker::run_at(
                     WorkerPlace::default(),

@@ -7,10 +7,13 @@
 mod connection;
 mod disk;
 mod host;
+mod logs;
 mod machine;
 mod network;
+mod objects;
 mod plan;
 mod processes;
+mod relays;
 mod roles;
 mod run;
 mod trace;
@@ -35,6 +38,11 @@ fn runs_with_faults_keep_every_promise() {
     let total = execute_all(seeds);
     processes::say(&total.to_string());
     assert!(total.failed.is_empty(), "seeds {:?} broke a promise", total.failed);
+    // A fault that never happens is one that nothing is promised about.
+    if total.schedules >= SEEDS {
+        let missing: Vec<&str> = plan::kinds().filter(|kind| total.count(kind) == 0).collect();
+        assert!(missing.is_empty(), "in {} schedules there was no {missing:?}", total.schedules);
+    }
 }
 
 #[test]

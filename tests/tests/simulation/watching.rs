@@ -50,6 +50,7 @@ impl Alone {
         };
         let report = LearnerReport {
             learner: Incarnation(1),
+            start: 1,
             version: PolicyVersion(version),
             taken: version,
             received: GroupSet::below(10 * version),

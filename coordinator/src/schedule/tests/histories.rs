@@ -127,8 +127,8 @@ impl World {
     fn report(&mut self) {
         let received = GroupSet::new(0, self.arrived.iter().map(|arrived| arrived.0));
         let version = PolicyVersion(self.version);
-        let catalogs = CatalogPlan::new(catalog(0));
-        let report = LearnerReport { learner: Incarnation(1), version, taken: self.version, received, catalogs };
+        let (learner, taken, catalogs) = (Incarnation(1), self.version, CatalogPlan::new(catalog(0)));
+        let report = LearnerReport { learner, start: 1, version, taken, received, catalogs };
         self.apply(Event::Report(report)).unwrap();
     }
 

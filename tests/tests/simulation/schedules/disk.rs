@@ -1,8 +1,13 @@
-//! The learner's disk: it keeps what was synced, and it can be full or stop in the middle of a write.
+//! A learner's disk: it keeps what was synced, and it can be full, stop in the middle of a write, or be lost.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use riser_learner::recovery::{self, Recovery};
+use riser_core::ids::Incarnation;
+use riser_learner::{
+    checkpoint::CheckpointError,
+    config::DurableConfig,
+    recovery::{self, Recovery},
+};
 use riser_store::{
     FileSystem,
     simulated_disk::{Effect, SimulatedDisk, Tree, replay, unsynced},
@@ -32,14 +37,18 @@ struct State {
     /// Operations before the power fails, and what happens then.
     fuse: Option<(u32, mpsc::UnboundedSender<Order>, Order)>,
     is_off: bool,
+    /// The largest number of a start, which is on the disk before the role starts.
+    incarnation: u32,
+    /// Whether the run's model is there, which is written last.
+    has_model: bool,
 }
 
 impl CrashingDisk {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let start: Tree = folder.path().ancestors().map(|folder| (folder.to_owned(), None)).collect();
+        let start = empty(folder.path());
         let disk = Arc::new(SimulatedDisk::with(start.clone()));
-        let state = State { start, disk, is_full: false, fuse: None, is_off: false };
+        let state = State { start, disk, is_full: false, fuse: None, is_off: false, incarnation: 0, has_model: false };
         Self { folder, state: Mutex::new(state) }
     }
 
@@ -62,6 +71,28 @@ impl CrashingDisk {
         self.state().fuse = None;
     }
 
+    /// An empty disk takes its place.
+    pub(crate) fn lose(&self) {
+        let mut state = self.state();
+        state.begin(empty(self.folder.path()));
+        (state.incarnation, state.has_model) = (0, false);
+    }
+
+    /// A number for a new start, larger than all before it and than `known`.
+    pub(crate) fn new_incarnation(&self, known: Option<Incarnation>) -> Incarnation {
+        let mut state = self.state();
+        state.incarnation = state.incarnation.max(known.map_or(0, |known| known.0)) + 1;
+        Incarnation(state.incarnation)
+    }
+
+    pub(crate) fn keep_model(&self) {
+        self.state().has_model = true;
+    }
+
+    pub(crate) fn has_model(&self) -> bool {
+        self.state().has_model
+    }
+
     /// The process is gone: what was not synced is there or not, and the last write is torn somewhere.
     pub(crate) fn crash(&self, draws: &mut ChaCha8Rng) {
         let mut state = self.state();
@@ -81,7 +112,10 @@ impl CrashingDisk {
     }
 
     /// What the run goes on from; reads, and repairs, the real folder as a process that starts does.
-    pub(crate) fn recover(&self) -> Recovery {
+    ///
+    /// # Errors
+    /// Those of recovery.
+    pub(crate) fn recover(&self, durable: Option<&DurableConfig>) -> Result<Recovery, CheckpointError> {
         let mut state = self.state();
         let root = self.checkpoints();
         let _ = fs::remove_dir_all(&root);
@@ -98,12 +132,13 @@ impl CrashingDisk {
         // On a thread of its own that is waited for: nothing else happens meanwhile.
         let recovery = std::thread::scope(|scope| {
             let recover = || {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                runtime.block_on(recovery::recover(&root, None)).unwrap()
+                let mut runtime = tokio::runtime::Builder::new_current_thread();
+                let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+                runtime.block_on(recovery::recover(&root, durable))
             };
             scope.spawn(recover).join().unwrap()
         });
-        let mut tree: Tree = self.folder.path().ancestors().map(|folder| (folder.to_owned(), None)).collect();
+        let mut tree = empty(self.folder.path());
         read_into(&mut tree, &root);
         state.begin(tree);
         recovery
@@ -140,6 +175,11 @@ impl State {
         self.disk = Arc::new(SimulatedDisk::with(tree.clone()));
         (self.start, self.fuse, self.is_off) = (tree, None, false);
     }
+}
+
+/// A disk with nothing on it.
+fn empty(folder: &Path) -> Tree {
+    folder.ancestors().map(|folder| (folder.to_owned(), None)).collect()
 }
 
 fn read_into(tree: &mut Tree, path: &Path) {

@@ -19,6 +19,24 @@ pub(crate) struct Host(pub(crate) u8);
 impl Host {
     pub(crate) const COORDINATOR: Self = Self(0);
     pub(crate) const LEARNER: Self = Self(1);
+    /// Where an operator starts another learner.
+    pub(crate) const SECOND_LEARNER: Self = Self(100);
+    /// Where an operator starts another coordinator, with the folder of the first.
+    pub(crate) const SECOND_COORDINATOR: Self = Self(102);
+    /// The object store.
+    pub(crate) const STORE: Self = Self(101);
+
+    fn is_worker(self) -> bool {
+        (2..100).contains(&self.0)
+    }
+
+    /// The host of a name.
+    pub(crate) fn named(name: &str) -> Self {
+        let worker = |number: &str| number.parse::<u8>().ok().map(|number| Self(number + 2));
+        let others = [Self::COORDINATOR, Self::LEARNER, Self::SECOND_LEARNER, Self::SECOND_COORDINATOR, Self::STORE];
+        let found = others.into_iter().find(|host| host.to_string() == name);
+        found.or_else(|| worker(name.strip_prefix("worker-")?)).unwrap_or_else(|| panic!("nobody is called {name}"))
+    }
 }
 
 impl fmt::Display for Host {
@@ -26,6 +44,9 @@ impl fmt::Display for Host {
         match *self {
             Self::COORDINATOR => formatter.write_str("coordinator"),
             Self::LEARNER => formatter.write_str("learner"),
+            Self::SECOND_LEARNER => formatter.write_str("learner-2"),
+            Self::SECOND_COORDINATOR => formatter.write_str("coordinator-2"),
+            Self::STORE => formatter.write_str("store"),
             Self(number) => write!(formatter, "worker-{}", number - 2),
         }
     }
@@ -39,6 +60,10 @@ const RESTART: Duration = Duration::from_secs(1);
 pub(crate) enum Order {
     /// It is gone at once, and its host with it if that goes `dark`; the next one starts after `down`.
     Kill { dark: bool, down: Duration },
+    /// It is gone at once, and no other comes.
+    Remove,
+    /// Its host is gone with everything on its disk; an empty one takes its place after `down`.
+    Replace { down: Duration },
     /// It is asked to end; the next one starts `down` after it has.
     Stop { down: Duration },
 }
@@ -52,8 +77,18 @@ pub(crate) enum Ended {
     Stopped,
     /// For want of a peer, which may happen to it.
     Lost(String),
+    /// Another one has taken its place, so it is not started again.
+    Replaced(String),
     /// For a reason that there should not be.
     Wrong(String),
+}
+
+/// How a process went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gone {
+    ByItself,
+    Killed { dark: bool },
+    WithDisk,
 }
 
 /// The way to a host.
@@ -80,13 +115,22 @@ impl Site {
         (site, Controls { orders: sender, ice })
     }
 
+    /// What was ordered meanwhile met nobody; whether one of the orders was for good.
+    pub(crate) fn forget_orders(&mut self) -> bool {
+        let mut is_removed = false;
+        while let Ok(order) = self.orders.try_recv() {
+            is_removed |= matches!(order, Order::Remove);
+        }
+        is_removed
+    }
+
     /// Keeps a process alive until one says that it is done, or is lost once the run is `over`. `start` makes the process of
-    /// a number, from 1; `killed` is told of each that did not end by itself.
+    /// a number, from 1; `gone` is told how each ended.
     pub(crate) async fn keep<F: Future<Output = Ended> + Send + 'static>(
         mut self,
         over: CancellationToken,
         mut start: impl FnMut(u32, CancellationToken) -> F,
-        mut killed: impl FnMut(),
+        mut gone: impl FnMut(Gone),
     ) {
         for number in 1.. {
             let stop = CancellationToken::new();
@@ -102,7 +146,22 @@ impl Site {
                             process.abort();
                             self.network.kill(self.host, dark);
                             let _ = (&mut process).await;
-                            killed();
+                            gone(Gone::Killed { dark });
+                            down = pause;
+                            break None;
+                        }
+                        Some(Order::Remove) => {
+                            process.abort();
+                            self.network.kill(self.host, false);
+                            let _ = (&mut process).await;
+                            gone(Gone::Killed { dark: false });
+                            return;
+                        }
+                        Some(Order::Replace { down: pause }) => {
+                            process.abort();
+                            self.network.kill(self.host, true);
+                            let _ = (&mut process).await;
+                            gone(Gone::WithDisk);
                             down = pause;
                             break None;
                         }
@@ -116,8 +175,19 @@ impl Site {
                 }
             };
             self.trace.note("end", format_args!("{} {number} {ended:?}", self.host));
+            if ended.is_some() && self.host.is_worker() {
+                // A relay has no goodbye for those it serves.
+                self.network.kill(self.host, false);
+            }
+            if ended.is_some() {
+                gone(Gone::ByItself);
+            }
             match ended {
                 Some(Ok(Ended::Done)) => return,
+                Some(Ok(Ended::Replaced(reason))) => {
+                    self.trace.note("replaced", format_args!("{} {reason}", self.host));
+                    return;
+                }
                 Some(Ok(Ended::Lost(reason))) => {
                     tracing::info!(host = %self.host, reason, "process lost its peer");
                     if over.is_cancelled() {
@@ -130,8 +200,9 @@ impl Site {
             }
             tokio::time::sleep(down).await;
             self.network.revive(self.host);
-            // What was ordered meanwhile met nobody.
-            while self.orders.try_recv().is_ok() {}
+            if self.forget_orders() {
+                return;
+            }
         }
     }
 }

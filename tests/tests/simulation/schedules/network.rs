@@ -51,6 +51,8 @@ struct State {
     dark: BTreeSet<Host>,
     connections: Vec<Weak<Connection>>,
     num_connections: u64,
+    /// Names that lead to other hosts than they used to.
+    moved: BTreeMap<Host, Host>,
 }
 
 struct Listener {
@@ -94,10 +96,10 @@ impl Network {
     }
 
     async fn connect(&self, from: Host, to: Host, port: u16) -> io::Result<End> {
-        let number = {
+        let (number, to) = {
             let mut state = self.state();
             state.num_connections += 1;
-            state.num_connections
+            (state.num_connections, state.moved.get(&to).copied().unwrap_or(to))
         };
         // Each attempt has delays of its own, so connections overtake each other.
         let mut draws = self.shared.seed.stream("connect", &[number]);
@@ -125,12 +127,17 @@ impl Network {
     }
 
     /// Waits as long as a packet takes.
-    async fn pass(&self, from: Host, to: Host, draws: &mut ChaCha8Rng) {
+    pub(crate) async fn pass(&self, from: Host, to: Host, draws: &mut ChaCha8Rng) {
         let mut changed = self.shared.changed.subscribe();
         tokio::time::sleep(self.shared.delay(from, to, draws)).await;
         while self.shared.is_blocked(from, to) {
             changed.changed().await.expect("the network lives as long as whoever waits for it");
         }
+    }
+
+    /// Whether nothing gets from `from` to `to` at this moment.
+    pub(crate) fn is_blocked(&self, from: Host, to: Host) -> bool {
+        self.shared.is_blocked(from, to)
     }
 
     /// Nothing gets from `from` to `to` until it is unblocked as often.
@@ -147,6 +154,11 @@ impl Network {
         };
         self.shared.changed.send_replace(());
         connections.iter().for_each(|connection| connection.wake());
+    }
+
+    /// From now on whoever connects to `host` by its name gets to `other`; connections stay where they are.
+    pub(crate) fn lead(&self, host: Host, other: Host) {
+        self.state().moved.insert(host, other);
     }
 
     /// Makes a link `slowness` times as slow as usual.

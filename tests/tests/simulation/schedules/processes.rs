@@ -39,7 +39,7 @@ pub(crate) enum Verdict {
 /// What became of many.
 #[derive(Default)]
 pub(crate) struct Total {
-    schedules: u64,
+    pub(crate) schedules: u64,
     pub(crate) failed: Vec<u64>,
     counts: BTreeMap<String, u64>,
     lasted: f64,
@@ -91,6 +91,11 @@ pub(crate) fn execute_all(seeds: Range<u64>) -> Total {
 }
 
 impl Total {
+    /// How often something of a kind happened.
+    pub(crate) fn count(&self, kind: &str) -> u64 {
+        self.counts.get(kind).copied().unwrap_or(0)
+    }
+
     fn add(&mut self, seed: u64, verdict: Verdict) {
         self.schedules += 1;
         match verdict {

@@ -2,29 +2,26 @@
 
 use super::{
     disk::CrashingDisk,
-    host::{Controls, Host, Order, Site},
+    host::{Controls, Gone, Host, Order, Site},
+    logs::{Everything, LogDisk},
     machine,
     network::Network,
-    plan::{Fault, Plan},
-    roles::{Run, checkpoints},
+    objects::Objects,
+    plan::{Cast, Fault, Plan},
+    relays::Relays,
+    roles::{Checkpoints, Run},
     trace::Trace,
     witness::Witness,
 };
 use crate::scenario::Scenario;
 use rand::{Rng, seq::IndexedRandom};
 use riser::{
-    audit,
+    audit::{self, Audit},
     run_database::{FILE, RunDatabase, RunFacts},
 };
-use riser_core::{random::Seed, run_event::RunEvent, snapshot::TensorDtype};
-use riser_proto::offload;
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use riser_core::{pace, random::Seed, run_event::RunEvent, snapshot::TensorDtype};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
     time::{sleep_until, timeout},
 };
@@ -69,40 +66,61 @@ async fn schedule(seed: Seed) -> Report {
     scenario.served_dtype = *[TensorDtype::F32, TensorDtype::Bf16].choose(&mut draws).unwrap();
     let slowest = *[0.05, 0.5, 3.0].choose(&mut draws).unwrap();
     let mut paces = seed.stream("pace", &[]);
-    let pace = std::cell::RefCell::new(move || Duration::from_secs_f64(paces.random_range(0.001..slowest)));
-    offload::simulate(move || (pace.borrow_mut())());
+    let paces = std::cell::RefCell::new(move || Duration::from_secs_f64(paces.random_range(0.001..slowest)));
+    pace::simulate(move || (paces.borrow_mut())());
 
     // About as long as an undisturbed run.
     let span = Duration::from_secs_f64(scenario.total_batches as f64 * (2.5 * slowest + 0.3));
-    let plan = Plan::draw(seed, num_workers, span);
     let (every, keep, moves) = (draws.random_range(1..=3), draws.random_range(1..=3), draws.random());
+    let has_store = draws.random_bool(0.5);
+    let has_second = has_store && draws.random_bool(0.3);
+    let has_second_coordinator = draws.random_bool(0.08);
+    let cast = Cast { num_workers, has_store, has_second, has_second_coordinator };
+    let relays = draws.random_bool(0.4).then(|| {
+        let hosts = (0..num_workers as u8).map(|worker| Host(worker + 2)).filter(|_| draws.random_bool(0.8)).collect();
+        Relays { fan_out: draws.random_range(1..=2).try_into().unwrap(), hosts }
+    });
+    let plan = Plan::draw(seed, &cast, span);
     let setup = format!(
-        "{:?}, {num_workers} workers, {} batches, {:?}, checkpoint every {every} keeping {keep}, work takes up to {slowest} s",
+        "{:?}, {num_workers} workers, {} batches, {:?}, checkpoint every {every} keeping {keep}, work takes up to {slowest} s, \
+         store: {has_store}, {relays:?}",
         scenario.pacing(),
         scenario.total_batches,
         scenario.served_dtype,
     );
+    if relays.is_some() {
+        trace.note("with relays", "");
+    }
+    if has_store {
+        trace.note("with a store", "");
+    }
     trace.note("setup", &setup);
 
-    let (log, events) = mpsc::channel(64);
-    let logged = Arc::new(Mutex::new(vec![]));
     let network = Network::new(seed, trace.clone());
-    let disk = Arc::new(CrashingDisk::new());
-    let witness = Witness::new(&scenario, &trace);
-    tokio::spawn(collect(events, logged.clone(), trace.clone(), witness.clone()));
+    let disks: Disks = cast.learners().into_iter().map(|host| (host, Arc::new(CrashingDisk::new()))).collect();
+    let store = has_store.then(|| Objects::new(seed, &network, &trace));
+    let witness = Witness::new(&scenario, relays.clone(), &trace);
+    let everything = Everything::default();
+    let logs: BTreeMap<Host, LogDisk> =
+        cast.learners().into_iter().chain([Host::COORDINATOR]).map(|host| (host, LogDisk::default())).collect();
     let run = Run {
-        checkpoint: checkpoints(disk.checkpoints(), every, keep),
+        checkpoints: Checkpoints { every, keep },
         moves,
         network: network.clone(),
         trace: trace.clone(),
-        disk: disk.clone(),
+        disks: disks.clone(),
+        store: store.clone(),
+        relays,
         witness: witness.clone(),
-        log,
+        logs: logs.clone(),
+        everything: everything.clone(),
         scenario: scenario.clone(),
     };
-    let mut hosts = Hosts::start(seed, &run, num_workers);
-    let faults = tokio::spawn(inject(plan.clone(), hosts.controls.clone(), network, disk, trace.clone()));
-    let ended = trace.broken().run_until_cancelled(hosts.end(&trace));
+    let mut hosts = Hosts::start(seed, &run, &cast);
+    let (controls, second) = (hosts.controls.clone(), hosts.second.clone());
+    let stage = Stage { cast, controls, second, network, disks, store, witness: witness.clone(), trace: trace.clone() };
+    let faults = tokio::spawn(stage.play(plan.clone()));
+    let ended = trace.broken().run_until_cancelled(hosts.end(&witness, &trace));
     let in_time = timeout(plan.end() + RECOVERY, ended).await.is_ok();
     if !in_time {
         trace.violation(format_args!("{RECOVERY:?} after the last fault the run has not ended: {}", hosts.state()));
@@ -113,7 +131,16 @@ async fn schedule(seed: Seed) -> Report {
     // What was sent to the log gets there.
     tokio::time::sleep(Duration::from_secs(1)).await;
     if trace.violations().is_empty() {
-        prove(&scenario, &logged.lock().unwrap(), &witness, &trace);
+        witness.examine();
+        if !witness.is_over() {
+            trace.violation("every process has ended before everything was trained");
+        }
+        // Two learners have two logs, and so have one before its disk was lost and one after. Two coordinators write in an order of
+        // their own.
+        if !has_second && !has_second_coordinator && witness.numbers_are_unique() {
+            prove(&scenario, &everything.lock().unwrap(), &trace);
+        }
+        logs.iter().for_each(|(host, log)| prove_rest(&scenario, *host, log, &trace));
     }
     Report {
         setup,
@@ -126,31 +153,9 @@ async fn schedule(seed: Seed) -> Report {
     }
 }
 
-async fn collect(
-    mut events: mpsc::Receiver<RunEvent>,
-    all: Arc<Mutex<Vec<RunEvent>>>,
-    trace: Trace,
-    witness: Arc<Witness>,
-) {
-    while let Some(event) = events.recv().await {
-        trace.note("log", format_args!("{event:?}"));
-        witness.logged(&event);
-        all.lock().unwrap().push(event);
-    }
-}
-
 /// What the log proves after the end.
-fn prove(scenario: &Scenario, events: &[RunEvent], witness: &Witness, trace: &Trace) {
-    if !witness.is_over() {
-        trace.violation("every process has ended before everything was trained");
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let facts = RunFacts { pacing: scenario.pacing(), total_batches: scenario.total_batches };
-    let path = folder.path().join(FILE);
-    let mut database = RunDatabase::open(&path, &facts).unwrap();
-    database.append(0.0, events).unwrap();
-    drop(database);
-    let audit = audit::audit(&path).unwrap();
+fn prove(scenario: &Scenario, events: &[RunEvent], trace: &Trace) {
+    let audit = audited(scenario, events, false);
     for violation in &audit.violations {
         trace.violation(violation);
     }
@@ -161,55 +166,120 @@ fn prove(scenario: &Scenario, events: &[RunEvent], witness: &Witness, trace: &Tr
     }
 }
 
+/// What is left of one role's own log proves less, and nothing wrong.
+fn prove_rest(scenario: &Scenario, host: Host, log: &LogDisk, trace: &Trace) {
+    for violation in audited(scenario, &log.events(), log.is_elsewhere()).violations {
+        trace.violation(format_args!("what is left of the log of {host}: {violation}"));
+    }
+}
+
+fn audited(scenario: &Scenario, events: &[RunEvent], is_elsewhere: bool) -> Audit {
+    let folder = tempfile::tempdir().unwrap();
+    let facts = RunFacts { pacing: scenario.pacing(), total_batches: scenario.total_batches };
+    let path = folder.path().join(FILE);
+    let mut database = RunDatabase::open(&path, &facts).unwrap();
+    database.append(0.0, events).unwrap();
+    if is_elsewhere {
+        database.trained_elsewhere().unwrap();
+    }
+    drop(database);
+    audit::audit(&path).unwrap()
+}
+
+/// The disk of each learner.
+type Disks = BTreeMap<Host, Arc<CrashingDisk>>;
+
 /// All hosts of a run.
 struct Hosts {
     controls: BTreeMap<Host, Controls>,
     tasks: JoinSet<Host>,
     running: Vec<Host>,
     over: CancellationToken,
-    /// When coordinator and learner had ended.
+    /// Starts the second learner, and the second coordinator.
+    second: [CancellationToken; 2],
+    /// When the coordinator and a learner had ended because everything is trained.
     over_at: Option<Duration>,
 }
 
 impl Hosts {
-    fn start(seed: Seed, run: &Run, num_workers: usize) -> Self {
+    fn start(seed: Seed, run: &Run, cast: &Cast) -> Self {
         let (mut tasks, over) = (JoinSet::new(), CancellationToken::new());
-        let running: Vec<Host> = (0..2 + num_workers as u8).map(Host).collect();
+        let second = [CancellationToken::new(), CancellationToken::new()];
+        let running = cast.hosts();
         let mut controls = BTreeMap::new();
         for &host in &running {
-            let (site, control) = Site::new(host, &run.network, &run.trace);
+            let (mut site, control) = Site::new(host, &run.network, &run.trace);
             controls.insert(host, control);
-            let (run, over) = (run.clone(), over.clone());
+            let (run, over, second) = (run.clone(), over.clone(), second.clone());
             let mut losses = seed.stream("losses", &[host.0.into()]);
             tasks.spawn(async move {
-                let disk = run.disk.clone();
-                match host {
-                    Host::COORDINATOR => {
-                        let start = |number, stop| run.clone().coordinator(number, stop);
-                        site.keep(over, start, || {}).await;
+                let witness = run.witness.clone();
+                let waits_for = match host {
+                    Host::SECOND_LEARNER => Some(&second[0]),
+                    Host::SECOND_COORDINATOR => Some(&second[1]),
+                    _ => None,
+                };
+                if let Some(called) = waits_for {
+                    tokio::select! {
+                        () = called.cancelled() => {}
+                        () = over.cancelled() => return host,
                     }
-                    Host::LEARNER => {
-                        let start = |number, stop| run.clone().learner(number, stop);
-                        site.keep(over, start, || disk.crash(&mut losses)).await;
+                    site.forget_orders();
+                }
+                match host {
+                    Host::COORDINATOR | Host::SECOND_COORDINATOR => {
+                        let log = run.logs[&Host::COORDINATOR].clone();
+                        let start = |_, stop| run.clone().coordinator(host, stop);
+                        let gone = |how| {
+                            witness.disturbed(&[host]);
+                            if how == (Gone::Killed { dark: true }) {
+                                log.lose_end(&mut losses);
+                            }
+                        };
+                        site.keep(over, start, gone).await;
+                    }
+                    Host::LEARNER | Host::SECOND_LEARNER => {
+                        let (disk, log) = (run.disks[&host].clone(), run.logs[&host].clone());
+                        let start = |_, stop| run.clone().learner(host, stop);
+                        let gone = |how| {
+                            witness.disturbed(&[host]);
+                            match how {
+                                Gone::ByItself => {}
+                                Gone::Killed { dark } => {
+                                    disk.crash(&mut losses);
+                                    if dark {
+                                        log.lose_end(&mut losses);
+                                    }
+                                }
+                                Gone::WithDisk => {
+                                    disk.lose();
+                                    log.lose();
+                                    witness.lost_disk(host);
+                                }
+                            }
+                        };
+                        site.keep(over, start, gone).await;
                     }
                     _ => {
                         let start = |_, stop| run.clone().worker(host, stop);
-                        site.keep(over, start, || {}).await;
+                        site.keep(over, start, |_| witness.disturbed(&[host])).await;
                     }
                 }
                 host
             });
         }
-        Self { controls, tasks, running, over, over_at: None }
+        Self { controls, tasks, running, over, second, over_at: None }
     }
 
     /// Waits for the end of all.
-    async fn end(&mut self, trace: &Trace) {
+    async fn end(&mut self, witness: &Witness, trace: &Trace) {
         while let Some(ended) = self.tasks.join_next().await {
             let host = ended.unwrap();
             trace.note("over", host);
             self.running.retain(|&running| running != host);
-            if !self.running.contains(&Host::COORDINATOR) && !self.running.contains(&Host::LEARNER) {
+            let is_called = self.second[1].is_cancelled();
+            let coordinator = if is_called { Host::SECOND_COORDINATOR } else { Host::COORDINATOR };
+            if !self.running.contains(&coordinator) && witness.is_over() {
                 self.over.cancel();
                 self.over_at.get_or_insert(trace.now());
             }
@@ -222,63 +292,93 @@ impl Hosts {
     }
 }
 
-/// Carries the plan out.
-async fn inject(plan: Plan, hosts: BTreeMap<Host, Controls>, network: Network, disk: Arc<CrashingDisk>, trace: Trace) {
-    let start = tokio::time::Instant::now();
-    let all: Vec<Host> = hosts.keys().copied().collect();
-    let mut going_on = JoinSet::new();
-    for (at, fault) in plan.0 {
-        sleep_until(start + at).await;
-        trace.note(fault.kind(), format_args!("{fault:?}"));
-        let order = |host: Host, order| hosts[&host].orders.send(order).unwrap_or_default();
-        let (network, lasting) = (network.clone(), fault.lasting());
-        match fault {
-            Fault::Crash { host, dark, down } => order(host, Order::Kill { dark, down }),
-            Fault::Stop { host, down } => order(host, Order::Stop { down }),
-            Fault::CrashWriting { operations, down } => {
-                let orders = hosts[&Host::LEARNER].orders.clone();
-                disk.fail_after(operations, orders, Order::Kill { dark: false, down });
-            }
-            Fault::Cut { one, other } => network.cut(one, other),
-            Fault::Freeze { host, .. } => {
-                let ice = hosts[&host].ice.clone();
-                let ways = ways(&[host], &all, false);
-                ice.freeze();
-                ways.iter().for_each(|&(from, to)| network.block(from, to));
+/// Everything that faults happen to.
+struct Stage {
+    cast: Cast,
+    controls: BTreeMap<Host, Controls>,
+    second: [CancellationToken; 2],
+    network: Network,
+    disks: Disks,
+    store: Option<Objects>,
+    witness: Arc<Witness>,
+    trace: Trace,
+}
+
+impl Stage {
+    /// Carries the plan out.
+    async fn play(self, plan: Plan) {
+        let start = tokio::time::Instant::now();
+        let mut going_on = JoinSet::new();
+        for (at, fault) in plan.0 {
+            sleep_until(start + at).await;
+            self.trace.note(fault.kind(), format_args!("{fault:?}"));
+            self.witness.disturbed(&fault.hosts());
+            let lasting = fault.lasting();
+            if let Some(undo) = self.begin(fault) {
                 going_on.spawn(async move {
                     tokio::time::sleep(lasting).await;
-                    ice.thaw();
-                    ways.iter().for_each(|&(from, to)| network.unblock(from, to));
-                });
-            }
-            Fault::Partition { side, one_way, .. } => {
-                let ways = ways(&side, &all, one_way);
-                ways.iter().for_each(|&(from, to)| network.block(from, to));
-                going_on.spawn(async move {
-                    tokio::time::sleep(lasting).await;
-                    ways.iter().for_each(|&(from, to)| network.unblock(from, to));
-                });
-            }
-            Fault::Slow { from, to, slowness, .. } => {
-                network.slow(from, to, slowness);
-                going_on.spawn(async move {
-                    tokio::time::sleep(lasting).await;
-                    network.slow(from, to, 1);
-                });
-            }
-            Fault::DiskFull { .. } => {
-                disk.set_full(true);
-                let disk = disk.clone();
-                going_on.spawn(async move {
-                    tokio::time::sleep(lasting).await;
-                    disk.set_full(false);
+                    undo();
                 });
             }
         }
+        while going_on.join_next().await.is_some() {}
+        self.disks.values().for_each(|disk| disk.disarm());
+        self.trace.note("calm", "");
     }
-    while going_on.join_next().await.is_some() {}
-    disk.disarm();
-    trace.note("calm", "");
+
+    /// Begins a fault; what is returned ends it.
+    fn begin(&self, fault: Fault) -> Option<Box<dyn FnOnce() + Send>> {
+        let order = |host: Host, order| self.controls[&host].orders.send(order).unwrap_or_default();
+        let network = self.network.clone();
+        match fault {
+            Fault::Crash { host, dark, down } => order(host, Order::Kill { dark, down }),
+            Fault::Stop { host, down } => order(host, Order::Stop { down }),
+            Fault::DiskLost { host, down } => order(host, Order::Replace { down }),
+            Fault::CrashWriting { host, operations, down } => {
+                let orders = self.controls[&host].orders.clone();
+                self.disks[&host].fail_after(operations, orders, Order::Kill { dark: false, down });
+            }
+            Fault::Cut { one, other } => network.cut(one, other),
+            Fault::SecondLearner => self.second[0].cancel(),
+            Fault::SecondCoordinator { .. } => {
+                self.second[1].cancel();
+                network.lead(Host::COORDINATOR, Host::SECOND_COORDINATOR);
+                let first = self.controls[&Host::COORDINATOR].orders.clone();
+                return Some(Box::new(move || first.send(Order::Remove).unwrap_or_default()));
+            }
+            Fault::Freeze { host, .. } => {
+                let (ice, thaw) = (self.controls[&host].ice.clone(), self.block(&[host], false));
+                ice.freeze();
+                return Some(Box::new(move || {
+                    ice.thaw();
+                    thaw();
+                }));
+            }
+            Fault::Partition { side, one_way, .. } => return Some(self.block(&side, one_way)),
+            Fault::Slow { from, to, slowness, .. } => {
+                network.slow(from, to, slowness);
+                return Some(Box::new(move || network.slow(from, to, 1)));
+            }
+            Fault::DiskFull { host, .. } => {
+                let disk = self.disks[&host].clone();
+                disk.set_full(true);
+                return Some(Box::new(move || disk.set_full(false)));
+            }
+            Fault::StoreAway { .. } => {
+                let store = self.store.clone()?;
+                store.begin_outage();
+                return Some(Box::new(move || store.end_outage()));
+            }
+        }
+        None
+    }
+
+    /// Blocks all links between `side` and everyone else.
+    fn block(&self, side: &[Host], one_way: bool) -> Box<dyn FnOnce() + Send> {
+        let (network, ways) = (self.network.clone(), ways(side, &self.cast.network(), one_way));
+        ways.iter().for_each(|&(from, to)| network.block(from, to));
+        Box::new(move || ways.iter().for_each(|&(from, to)| network.unblock(from, to)))
+    }
 }
 
 /// The directed links between `side` and everyone else.

@@ -1,55 +1,116 @@
 //! Whoever watches a run and says at once when a promise is broken, knowing what an undisturbed run would have computed.
 
-use super::trace::Trace;
+use super::{
+    host::Host,
+    relays::{Relays, Tree},
+    trace::Trace,
+};
 use crate::{
     hash_policy::{HashSampler, HashTrainer},
     scenario::{Scenario, Versions},
 };
 use riser_core::{
-    group::RolloutGroup, group_set::GroupSet, ids::PolicyVersion, lease::SampleRequest, pacing::Pacing,
-    run_event::RunEvent, snapshot::PolicySnapshot,
+    digest::Digest,
+    group::RolloutGroup,
+    group_set::GroupSet,
+    ids::{Incarnation, PolicyVersion},
+    lease::SampleRequest,
+    pacing::Pacing,
+    snapshot::{PolicySnapshot, TensorDtype},
 };
 use riser_learner::{Event, LearnerConfig, Metrics, Outcome, Trainer, recovery::Recovery};
+use riser_proto::{egress::Egress, join::Welcome};
 use riser_rollout_worker::Sampler;
 use riser_store::Contents;
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Numbers that workers get from one start of the coordinator to the next.
+pub(crate) const WORKERS_PER_START: u64 = 1000;
 
 pub(crate) struct Witness {
     trace: Trace,
     pacing: Pacing,
-    total_batches: u64,
+    served_dtype: TensorDtype,
     /// What each version is in lockstep.
     expected: Option<Versions>,
+    relays: Option<Relays>,
     seen: Mutex<Seen>,
 }
 
 #[derive(Default)]
 struct Seen {
-    /// Newest version that the learner said is on the disk.
-    durable: u64,
+    /// Newest version that a learner said is on its disk.
+    durable: BTreeMap<Host, u64>,
+    /// Newest version that a learner said is in the store.
+    stored: u64,
+    /// Whatever was ever served as each version.
+    served: BTreeMap<PolicyVersion, BTreeSet<Digest>>,
+    /// The number of the newest learner of each host, until it is replaced.
+    learners: BTreeMap<Host, Incarnation>,
+    starts: u64,
+    /// All numbers of learners, and whether one was given twice, by disks that did not know of each other.
+    numbers: BTreeSet<Incarnation>,
+    repeats: bool,
+    tree: Tree,
     is_over: bool,
-    /// Whether a coordinator has it in its log.
-    coordinator_knows: bool,
 }
 
 impl Witness {
-    pub(crate) fn new(scenario: &Scenario, trace: &Trace) -> Arc<Self> {
+    pub(crate) fn new(scenario: &Scenario, relays: Option<Relays>, trace: &Trace) -> Arc<Self> {
         let pacing = scenario.pacing();
         let expected = matches!(pacing, Pacing::Lockstep(_)).then(|| scenario.versions());
-        let total_batches = scenario.total_batches;
-        Arc::new(Self { trace: trace.clone(), pacing, total_batches, expected, seen: Mutex::default() })
+        let (served_dtype, seen) = (scenario.served_dtype, Mutex::default());
+        Arc::new(Self { trace: trace.clone(), pacing, served_dtype, expected, relays, seen })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+
+    /// Something happened to these hosts.
+    pub(crate) fn disturbed(&self, hosts: &[Host]) {
+        self.seen().tree.disturbed(hosts);
+    }
+
+    /// A learner's disk is gone.
+    pub(crate) fn lost_disk(&self, host: Host) {
+        self.seen().durable.remove(&host);
+    }
+
+    /// Another learner has committed the newest version of this one, whose own no longer counts.
+    pub(crate) fn diverged(&self, host: Host) {
+        self.seen().durable.insert(host, 0);
+    }
+
+    /// Whether the number of a learner tells it from all others.
+    pub(crate) fn numbers_are_unique(&self) -> bool {
+        !self.seen().repeats
     }
 
     /// A learner goes on from what was found.
-    pub(crate) fn recovered(&self, recovery: &Recovery) {
+    pub(crate) fn recovered(&self, host: Host, recovery: &Recovery) {
         let found = recovery.checkpoint.as_ref();
         let version = found.map_or(0, |checkpoint| checkpoint.manifest.version.0);
-        self.trace.note("recover", version);
-        let durable = self.seen.lock().unwrap().durable;
-        if version < durable {
-            self.trace.violation(format_args!("version {durable} was on the disk, recovered was version {version}"));
+        self.trace.note("recover", format_args!("{host} {version}"));
+        let (durable, stored) = {
+            let seen = self.seen();
+            (seen.durable.get(&host).copied(), seen.stored)
+        };
+        // A disk that has nothing leaves only the store to go on from.
+        let least = durable.unwrap_or(stored);
+        if version < least {
+            self.trace.violation(format_args!("version {least} was kept, {host} recovered version {version}"));
+        }
+        if recovery.restored {
+            self.trace.note("restored", version);
+            let mut seen = self.seen();
+            let durable = seen.durable.entry(host).or_default();
+            *durable = version.max(*durable);
         }
         if let Some(checkpoint) = found
             && let Some(expected) = &self.expected
@@ -57,14 +118,38 @@ impl Witness {
         {
             self.trace.violation(format_args!("the checkpoint of version {version} is another policy"));
         }
-        self.seen.lock().unwrap().is_over |= version == self.total_batches;
     }
 
-    /// The learner tells of something.
-    pub(crate) fn saw(&self, event: &Event) {
-        if let Event::Checkpoint { version, .. } = event {
-            let mut seen = self.seen.lock().unwrap();
-            seen.durable = seen.durable.max(version.0);
+    /// A learner begins; the answer is a number for this start alone.
+    pub(crate) fn began(&self, host: Host, number: Incarnation) -> u64 {
+        let mut seen = self.seen();
+        seen.learners.insert(host, number);
+        seen.repeats |= !seen.numbers.insert(number);
+        seen.starts += 1;
+        seen.starts
+    }
+
+    /// A learner was refused; whether another one has taken its place.
+    pub(crate) fn refused(&self, host: Host) -> bool {
+        let mut seen = self.seen();
+        let own = seen.learners.get(&host).copied();
+        let is_replaced = seen.learners.iter().any(|(&other, &number)| other != host && Some(number) > own);
+        if is_replaced {
+            seen.learners.remove(&host);
+        }
+        is_replaced
+    }
+
+    /// A learner tells of something.
+    pub(crate) fn saw(&self, host: Host, event: &Event) {
+        let mut seen = self.seen();
+        match event {
+            Event::Checkpoint { version, .. } => {
+                let durable = seen.durable.entry(host).or_default();
+                *durable = version.0.max(*durable);
+            }
+            Event::Stored { version } => seen.stored = version.0.max(seen.stored),
+            _ => {}
         }
     }
 
@@ -75,22 +160,50 @@ impl Witness {
         {
             self.trace.violation(format_args!("the run ended with another policy: {outcome:?}"));
         }
-        self.seen.lock().unwrap().is_over = true;
+        self.seen().is_over = true;
     }
 
-    /// A role has written something into its log.
-    pub(crate) fn logged(&self, event: &RunEvent) {
-        self.seen.lock().unwrap().coordinator_knows |= matches!(event, RunEvent::RunOver { .. });
+    /// A worker was taken up.
+    pub(crate) fn joined(&self, host: Host, welcome: &Welcome) {
+        let Welcome { worker, parent, .. } = welcome;
+        self.trace.note("join", format_args!("{host} {worker} {parent:?}"));
+        match &self.relays {
+            Some(relays) => {
+                if parent.is_some() {
+                    self.trace.note("below a relay", host);
+                }
+                self.seen().tree.joined(relays, host, welcome, WORKERS_PER_START, &self.trace);
+            }
+            None if parent.is_some() => self.trace.violation("nobody hands policies on"),
+            None => {}
+        }
     }
 
-    /// Whether a coordinator that is started finds in its log that the run is over.
-    pub(crate) fn coordinator_knows_the_end(&self) -> bool {
-        self.seen.lock().unwrap().coordinator_knows
+    /// What can only be judged in hindsight.
+    pub(crate) fn examine(&self) {
+        if let Some(relays) = &self.relays {
+            self.seen().tree.examine(relays, &self.trace);
+        }
+    }
+
+    /// Whom a learner sends policies to.
+    pub(crate) fn fed(&self, learner: Host, egress: &Egress) {
+        self.seen().tree.fed(learner, egress, &self.trace);
     }
 
     /// Whether everything is trained and kept.
     pub(crate) fn is_over(&self) -> bool {
-        self.seen.lock().unwrap().is_over
+        self.seen().is_over
+    }
+
+    fn serves(&self, policy: &PolicySnapshot) -> Result<(), Failure> {
+        let served = policy.served_as(self.served_dtype)?;
+        self.seen().served.entry(policy.version()).or_default().insert(served.digest());
+        Ok(())
+    }
+
+    fn has_served(&self, version: PolicyVersion, digest: Digest) -> bool {
+        self.seen().served.get(&version).is_some_and(|served| served.contains(&digest))
     }
 }
 
@@ -116,9 +229,12 @@ impl WitnessTrainer {
             if !self.consumed.insert(group.id) {
                 trace.violation(format_args!("group {} is trained on a second time", group.id));
             }
-            if !(oldest..=version.0).contains(&group.version.0) {
-                let (id, sampled) = (group.id, group.version);
+            let (id, sampled) = (group.id, group.version);
+            if !(oldest..=version.0).contains(&sampled.0) {
                 trace.violation(format_args!("group {id} of version {sampled} is trained on at version {version}"));
+            }
+            if !self.witness.has_served(sampled, group.policy) {
+                trace.violation(format_args!("group {id} is of a version {sampled} that nobody ever served"));
             }
         }
     }
@@ -139,7 +255,9 @@ impl Trainer for WitnessTrainer {
     }
 
     fn snapshot(&self, version: PolicyVersion) -> Result<PolicySnapshot, Failure> {
-        self.trainer.snapshot(version)
+        let policy = self.trainer.snapshot(version)?;
+        self.witness.serves(&policy)?;
+        Ok(policy)
     }
 
     fn evaluate(&mut self, version: PolicyVersion) -> Result<Metrics, Failure> {
@@ -165,11 +283,14 @@ impl WitnessSampler {
 
 impl Sampler for WitnessSampler {
     fn load(&mut self, snapshot: &PolicySnapshot) -> Result<(), Failure> {
-        if let Some(expected) = &self.witness.expected {
-            let version = snapshot.version();
-            if expected.get(version.0 as usize).map(|(_, served)| *served) != Some(snapshot.digest()) {
-                self.witness.trace.violation(format_args!("a worker has another policy as version {version}"));
-            }
+        let (version, digest) = (snapshot.version(), snapshot.digest());
+        if !self.witness.has_served(version, digest) {
+            self.witness.trace.violation(format_args!("a worker has a version {version} that nobody ever served"));
+        }
+        if let Some(expected) = &self.witness.expected
+            && expected.get(version.0 as usize).map(|(_, served)| *served) != Some(digest)
+        {
+            self.witness.trace.violation(format_args!("a worker has another policy as version {version}"));
         }
         self.sampler.load(snapshot)
     }
