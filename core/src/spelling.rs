@@ -13,6 +13,9 @@ pub use tokenizer::{BpeSettings, SPECIAL_TOKENS, tokenizer_config_json, train_bp
 use std::path::Path;
 use tokenizers::Tokenizer;
 
+/// Largest id of a token, with room above every vocabulary there is.
+const MAX_TOKEN_ID: u32 = (1 << 22) - 1;
+
 /// Why a title or a token sequence has no spelling.
 #[derive(Debug, thiserror::Error)]
 pub enum SpellingError {
@@ -32,6 +35,12 @@ pub enum SpellingError {
     Tokenizer {
         /// Its message.
         reason: String,
+    },
+    /// Ids that no policy can have embeddings for.
+    #[error("the tokenizer has a token with id {id}, the largest that can be learned is {MAX_TOKEN_ID}")]
+    TokenId {
+        /// The largest id.
+        id: u32,
     },
     /// The end token of the template is unknown to the tokenizer.
     #[error("the end token `{token}` of the template is not one token of the tokenizer")]
@@ -85,9 +94,12 @@ impl Speller {
     /// Joins a tokenizer and a template after checking that they fit.
     ///
     /// # Errors
-    /// [`SpellingError::Template`] and [`SpellingError::NoEndToken`].
+    /// [`SpellingError::Template`], [`SpellingError::TokenId`] and [`SpellingError::NoEndToken`].
     pub fn new(tokenizer: Tokenizer, template: Template) -> Result<Self, SpellingError> {
         template.check()?;
+        if let Some(id) = tokenizer.get_vocab(true).into_values().max().filter(|id| *id > MAX_TOKEN_ID) {
+            return Err(SpellingError::TokenId { id });
+        }
         let end = tokenizer
             .token_to_id(&template.end)
             .ok_or_else(|| SpellingError::NoEndToken { token: template.end.clone() })?;
