@@ -10,7 +10,7 @@ mod tokenizer;
 pub use template::{Template, TemplateError};
 pub use tokenizer::{BpeSettings, SPECIAL_TOKENS, tokenizer_config_json, train_bpe};
 
-use std::path::Path;
+use std::{panic::catch_unwind, path::Path};
 use tokenizers::Tokenizer;
 
 /// Largest id of a token, with room above every vocabulary there is.
@@ -117,7 +117,10 @@ impl Speller {
     pub fn open(tokenizer: &Path, template: Template) -> Result<Self, SpellingError> {
         let open = |reason: String| SpellingError::Open { path: tokenizer.display().to_string(), reason };
         let bytes = std::fs::read(tokenizer).map_err(|error| open(error.to_string()))?;
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| open(error.to_string()))?;
+        // The library asserts what its own files have.
+        let parsed = catch_unwind(|| Tokenizer::from_bytes(bytes));
+        let parsed = parsed.map_err(|_| open("not a tokenizer that was written".to_owned()))?;
+        let tokenizer = parsed.map_err(|error| open(error.to_string()))?;
         Self::new(tokenizer, template)
     }
 
