@@ -138,6 +138,7 @@ impl Run {
             max_workers: 64,
             fan_out: self.relays.as_ref().map_or(NonZeroU32::MIN, |relays| relays.fan_out),
             silence: schedule.lease_timeout.max(Duration::from_secs(40)),
+            quiet: 2 * returning,
             returning: if number > 1 { returning } else { Duration::ZERO },
             memory: Arc::new(kept.clone()),
         };
