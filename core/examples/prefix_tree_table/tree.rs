@@ -1,0 +1,89 @@
+//! The life of the prefix tree: built, saved, opened, changed.
+
+use crate::{
+    generate,
+    measure::{Figures, Trie, median},
+};
+use riser_core::{
+    ids::{ItemIndex, NodeId},
+    prefix_tree::PrefixTree,
+    synthetic::spellings::Spellings,
+};
+use std::hint::black_box;
+
+/// Items that come, and items that go, in an update.
+const CHANGED: usize = 1000;
+
+pub(crate) const HEADER: &str = "\
+| items | nodes | bytes/node | build s | CPU s | peak beside items MB | save s | open and check s | change 2,000 items s (of a build) | 1 % s (of a build) |
+|---|---|---|---|---|---|---|---|---|---|";
+
+impl Trie for PrefixTree {
+    type Node = NodeId;
+
+    fn build(paths: &[&[u32]]) -> Self {
+        PrefixTree::build(paths).unwrap()
+    }
+
+    fn bytes(&self) -> usize {
+        self.num_bytes()
+    }
+
+    fn nodes(&self) -> usize {
+        self.num_nodes()
+    }
+
+    fn root(&self) -> NodeId {
+        Self::ROOT
+    }
+
+    fn step(&self, node: NodeId, token: u32) -> Option<NodeId> {
+        PrefixTree::step(self, node, token)
+    }
+
+    fn children(&self, node: NodeId, tokens: &mut Vec<u32>) -> bool {
+        tokens.extend_from_slice(PrefixTree::children(self, node).tokens);
+        true
+    }
+}
+
+/// One row.
+pub(crate) fn life(kind: &str, spellings: &Spellings, rounds: usize) -> String {
+    let paths = spellings.paths();
+    let (first, tree) = Figures::of_build(|| PrefixTree::build(&paths).unwrap());
+    let build = || drop(black_box(PrefixTree::build(&paths).unwrap()));
+    let build_seconds = median(rounds, build);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tree.bin");
+    let save = median(rounds, || tree.save(&file).unwrap());
+    let open = median(rounds, || drop(black_box(PrefixTree::open(&file).unwrap())));
+    let opened = PrefixTree::open(&file).unwrap();
+    drop(tree);
+    let more = generate(kind, paths.len() + paths.len().div_ceil(100).max(CHANGED));
+    let more = more.paths();
+    let change = |changed: usize| {
+        // Some items from all over the list go, the others move up, and the new ones come last.
+        let every = paths.len() / changed;
+        let mut stay = 0..;
+        let stays = |item: usize| item % every != 0 || item / every >= changed;
+        let places: Vec<_> =
+            (0..paths.len()).map(|item| stays(item).then(|| ItemIndex(stay.next().unwrap()))).collect();
+        let added: Vec<_> = (0..changed).map(|k| (ItemIndex(stay.next().unwrap()), more[paths.len() + k])).collect();
+        let seconds = median(rounds, || drop(black_box(opened.updated(&places, &added).unwrap())));
+        let kept = (0..paths.len()).filter(|&item| stays(item)).map(|item| paths[item]);
+        let list: Vec<&[u32]> = kept.chain(added.iter().map(|added| added.1)).collect();
+        let digests = (opened.updated(&places, &added).unwrap().digest(), PrefixTree::build(&list).unwrap().digest());
+        assert_eq!(digests.0, digests.1, "an updated tree is the tree that is built");
+        seconds
+    };
+    let changes = [CHANGED, (paths.len() / 200).max(1)].map(change);
+    let [few, percent] = changes.map(|seconds| format!("{seconds:.3} ({:.3})", seconds / build_seconds));
+    format!(
+        "| {} {kind} | {} | {:.2} | {build_seconds:.2} | {:.2} | {:.0} | {save:.3} | {open:.3} | {few} | {percent} |",
+        paths.len(),
+        opened.num_nodes(),
+        opened.num_bytes() as f64 / opened.num_nodes() as f64,
+        first.cpu_seconds,
+        first.peak_bytes / 1e6,
+    )
+}
