@@ -68,7 +68,7 @@ fn main() {
         }
         ["life", kind, items, rounds] => {
             let items = items.parse().unwrap();
-            println!("{}", tree::life(kind, &generate(kind, items), rounds.parse().unwrap()));
+            print!("{}", tree::life(kind, &generate(kind, items), rounds.parse().unwrap()));
         }
         _ => {
             let rounds = arguments.first().map_or(3, number).max(1);

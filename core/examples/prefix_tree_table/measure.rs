@@ -2,7 +2,7 @@
 
 use rand::seq::index;
 use riser_core::random::Seed;
-use std::{fs, hint::black_box, time::Instant};
+use std::{fmt, fs, hint::black_box, time::Instant};
 
 /// Items that are walked.
 const WALKS: usize = 200_000;
@@ -117,17 +117,35 @@ impl Figures {
     }
 }
 
-/// Median wall seconds of a call.
-pub(crate) fn median(rounds: usize, mut call: impl FnMut()) -> f64 {
-    median_of(rounds, || {
-        let started = Instant::now();
-        call();
-        started.elapsed().as_secs_f64()
-    })
+/// Median seconds of a call, by the wall and of all threads' processor time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seconds {
+    pub(crate) wall: f64,
+    pub(crate) cpu: f64,
+}
+
+impl Seconds {
+    pub(crate) fn of(rounds: usize, mut call: impl FnMut()) -> Self {
+        let mut cpu = vec![];
+        let wall = median_of(rounds, || {
+            let (before, started) = (cpu_seconds(), Instant::now());
+            call();
+            cpu.push(cpu_seconds() - before);
+            started.elapsed().as_secs_f64()
+        });
+        cpu.sort_by(f64::total_cmp);
+        Self { wall, cpu: cpu[rounds / 2] }
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.3} / {:.3}", self.wall, self.cpu)
+    }
 }
 
 /// Median processor seconds of a call: what others do on the machine is not in it, but for what they take from the caches.
-pub(crate) fn median_cpu(rounds: usize, mut call: impl FnMut()) -> f64 {
+fn median_cpu(rounds: usize, mut call: impl FnMut()) -> f64 {
     median_of(rounds, || {
         let before = thread_seconds();
         call();
@@ -148,7 +166,7 @@ fn thread_seconds() -> f64 {
 }
 
 /// Seconds that all threads of this process have run on a processor.
-pub(crate) fn cpu_seconds() -> f64 {
+fn cpu_seconds() -> f64 {
     let threads = fs::read_dir("/proc/self/task").unwrap();
     let seconds = threads.filter_map(|thread| {
         let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;

@@ -2,7 +2,7 @@
 
 use crate::{
     generate,
-    measure::{Figures, Trie, median},
+    measure::{Figures, Seconds, Trie},
 };
 use riser_core::{
     ids::{ItemIndex, NodeId},
@@ -15,8 +15,10 @@ use std::hint::black_box;
 const CHANGED: usize = 1000;
 
 pub(crate) const HEADER: &str = "\
-| items | nodes | bytes/node | build s | CPU s | peak beside items MB | save s | open and check s | change 2,000 items s (of a build) | 1 % s (of a build) |
-|---|---|---|---|---|---|---|---|---|---|";
+Seconds by the wall / of all threads' processor time; shares are of the build's processor time.
+
+| items | nodes | bytes/node | build s | peak beside items MB | save s | open and check s | 2,000 items change s (share) | 1 % changes s (share) |
+|---|---|---|---|---|---|---|---|---|";
 
 impl Trie for PrefixTree {
     type Node = NodeId;
@@ -52,11 +54,11 @@ pub(crate) fn life(kind: &str, spellings: &Spellings, rounds: usize) -> String {
     let paths = spellings.paths();
     let (first, tree) = Figures::of_build(|| PrefixTree::build(&paths).unwrap());
     let build = || drop(black_box(PrefixTree::build(&paths).unwrap()));
-    let build_seconds = median(rounds, build);
+    let build = Seconds::of(rounds, build);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tree.bin");
-    let save = median(rounds, || tree.save(&file).unwrap());
-    let open = median(rounds, || drop(black_box(PrefixTree::open(&file).unwrap())));
+    let save = Seconds::of(rounds, || tree.save(&file).unwrap());
+    let open = Seconds::of(rounds, || drop(black_box(PrefixTree::open(&file).unwrap())));
     let opened = PrefixTree::open(&file).unwrap();
     drop(tree);
     let more = generate(kind, paths.len() + paths.len().div_ceil(100).max(CHANGED));
@@ -69,7 +71,7 @@ pub(crate) fn life(kind: &str, spellings: &Spellings, rounds: usize) -> String {
         let places: Vec<_> =
             (0..paths.len()).map(|item| stays(item).then(|| ItemIndex(stay.next().unwrap()))).collect();
         let added: Vec<_> = (0..changed).map(|k| (ItemIndex(stay.next().unwrap()), more[paths.len() + k])).collect();
-        let seconds = median(rounds, || drop(black_box(opened.updated(&places, &added).unwrap())));
+        let seconds = Seconds::of(rounds, || drop(black_box(opened.updated(&places, &added).unwrap())));
         let kept = (0..paths.len()).filter(|&item| stays(item)).map(|item| paths[item]);
         let list: Vec<&[u32]> = kept.chain(added.iter().map(|added| added.1)).collect();
         let digests = (opened.updated(&places, &added).unwrap().digest(), PrefixTree::build(&list).unwrap().digest());
@@ -77,13 +79,12 @@ pub(crate) fn life(kind: &str, spellings: &Spellings, rounds: usize) -> String {
         seconds
     };
     let changes = [CHANGED, (paths.len() / 200).max(1)].map(change);
-    let [few, percent] = changes.map(|seconds| format!("{seconds:.3} ({:.3})", seconds / build_seconds));
+    let [few, percent] = changes.map(|seconds| format!("{seconds} ({:.2})", seconds.cpu / build.cpu));
     format!(
-        "| {} {kind} | {} | {:.2} | {build_seconds:.2} | {:.2} | {:.0} | {save:.3} | {open:.3} | {few} | {percent} |",
+        "| {} {kind} | {} | {:.2} | {build} | {:.0} | {save} | {open} | {few} | {percent} |\n",
         paths.len(),
         opened.num_nodes(),
         opened.num_bytes() as f64 / opened.num_nodes() as f64,
-        first.cpu_seconds,
         first.peak_bytes / 1e6,
     )
 }
