@@ -67,7 +67,7 @@ pub(crate) fn life(kind: &str, spellings: &Spellings, rounds: usize) -> String {
         // Some items from all over the list go, the others move up, and the new ones come last.
         let every = paths.len() / changed;
         let mut stay = 0..;
-        let stays = |item: usize| item % every != 0 || item / every >= changed;
+        let stays = |item: usize| !item.is_multiple_of(every) || item / every >= changed;
         let places: Vec<_> =
             (0..paths.len()).map(|item| stays(item).then(|| ItemIndex(stay.next().unwrap()))).collect();
         let added: Vec<_> = (0..changed).map(|k| (ItemIndex(stay.next().unwrap()), more[paths.len() + k])).collect();

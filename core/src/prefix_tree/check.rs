@@ -129,7 +129,7 @@ impl PrefixTree {
 /// Marks behind the last node belong to nobody.
 fn check_marks(marks: Marks<'_>, nodes: usize) -> Result<(), String> {
     debug_assert_eq!(marks.0.len(), MARK_WORDS * nodes.div_ceil(64), "the layout has marks for all nodes");
-    match nodes % 64 != 0 && marks.in_block(nodes / 64).any(|marked| marked >= nodes) {
+    match !nodes.is_multiple_of(64) && marks.in_block(nodes / 64).any(|marked| marked >= nodes) {
         true => Err("marks behind the last node".to_owned()),
         false => Ok(()),
     }

@@ -13,7 +13,9 @@ fn spelling() -> impl Strategy<Value = Vec<u32>> {
 }
 
 /// The old list, which of it stay, what comes, and an order of the new list.
-fn changes() -> impl Strategy<Value = (Vec<Vec<u32>>, Vec<bool>, Vec<Vec<u32>>, Vec<usize>)> {
+type Changes = (Vec<Vec<u32>>, Vec<bool>, Vec<Vec<u32>>, Vec<usize>);
+
+fn changes() -> impl Strategy<Value = Changes> {
     let old = prop::collection::vec((spelling(), any::<bool>()), 1..80);
     // Often nothing comes or little goes, so that whole levels stay.
     let removals = prop_oneof![Just(0), Just(1), Just(2)];
