@@ -1,68 +1,65 @@
 //! The catalog as a prefix tree of token ids: the one structure that rollouts, training and evaluation walk.
 //!
-//! Nodes are numbered breadth first with siblings in token order, so the tree is two flat arrays (compressed sparse rows):
+//! Most nodes have one child (method 1.3), so the tree is kept as *chains*: a **head**, which is entered by a choice, and the
+//! **links** behind it, which are forced. A chain ends in a **choice** between the heads of other chains, or in a **leaf**. Chains
+//! are numbered breadth first with siblings in token order; the root is the head of chain 0. Heads are the nodes
+//! `0 .. chains`, links the nodes after them, chain by chain:
 //!
 //! ```text
-//! first_edge  [N + 1]   edges leaving node n are first_edge[n] .. first_edge[n + 1]
-//! edge_token  [N - 1]   token of each edge, ascending within a node
+//!         3 - 4 - 0      items 3 4 0, 5 1 0, 5 2 7 0
+//! root <                 chains 0: root, 1: 3 4 0, 2: 5, 3: 1 0, 4: 2 7 0
+//!         5 <  1 - 0     heads  0 .. 5, links 5 .. 10 (4 0 | 0 | 7 0)
+//!              2 - 7 - 0
+//!
+//! head_token   [chains - 1]    token into each head but the root; siblings side by side, ascending
+//! link_token   [links]         token into each link; a chain's links side by side
+//! first_link   [chains + 1]    links of chain c are first_link[c] .. first_link[c + 1]
+//! link_marks   [links / 64]    the last link of each chain is marked; number: chain of the block's first link
+//! choice_marks [chains / 64]   chains that end in a choice are marked; number: marks before the block
+//! first_head   [choices + 1]   the k-th choice is between the heads first_head[k] .. first_head[k + 1]
+//! shared_leaf  [shared]        leaves of several items, as their place among the leaves (chains that end in no choice)
+//! shared_more  [shared]        items beyond one to a leaf, up to and with this one
+//! leaf_item    [items]         items grouped by leaf, ascending within a leaf
+//! item_leaf    [items]         leaf node of each item
 //! ```
 //!
-//! Every node but the root is entered by exactly one edge and both are numbered in the same order, hence edge `e` leads to
-//! node `e + 1` and no child pointers are stored. An item ends with the end token on an edge of its own, so an item that is
-//! a prefix of another stays distinguishable, and items that are spelled alike share one leaf, which lists them all.
+//! No child pointers are stored, a walk along a chain reads neighbouring words, and everything is a `u32` in one piece of
+//! memory that is the file, byte for byte. An item ends with the end token on an edge of its own, so an item that is a prefix of
+//! another stays distinguishable, and items that are spelled alike share one leaf, which lists them all. The numbering
+//! depends on nothing but the items, so equal catalogs have equal bytes, whether they were built or updated.
 
+mod build;
+mod check;
+mod draft;
 mod file;
+mod layout;
+mod marks;
+mod sort;
+mod update;
+mod words;
 
 pub use file::OpenError;
+pub use update::UpdateError;
 
 use crate::{
     digest::Digest,
     ids::{ItemIndex, NodeId},
 };
 use bytemuck::TransparentWrapper;
-use std::ops::Deref;
+use draft::LeafItems;
+use layout::{Layout, Section};
+use marks::Marks;
+use words::Words;
 
 /// Longest item the tree accepts, in tokens; a longer one is a broken catalog, not an item.
 pub const MAX_ITEM_TOKENS: usize = 4096;
 
-/// The prefix tree of a catalog. See the module documentation for the layout.
+/// The prefix tree of a catalog. See the module documentation for the layout; a clone shares it.
 #[derive(Clone)]
 pub struct PrefixTree {
-    first_edge: Array,
-    edge_token: Array,
-    /// Leaf nodes in ascending order `[L]`.
-    leaf_node: Array,
-    /// Items of leaf `l` are `leaf_item[leaf_first_item[l] .. leaf_first_item[l + 1]]`, `[L + 1]`.
-    leaf_first_item: Array,
-    /// Items grouped by leaf, ascending within a leaf `[I]`.
-    leaf_item: Array,
-    /// Leaf node of each item `[I]`.
-    item_leaf: Array,
+    words: Words,
+    layout: Layout,
     digest: Digest,
-}
-
-/// A `u32` array that is owned after a build and borrowed from the mapped file after an open.
-#[derive(Clone)]
-enum Array {
-    Owned(std::sync::Arc<[u32]>),
-    Mapped { map: std::sync::Arc<memmap2::Mmap>, start: usize, len: usize },
-}
-
-impl Deref for Array {
-    type Target = [u32];
-
-    fn deref(&self) -> &[u32] {
-        match self {
-            Self::Owned(values) => values,
-            Self::Mapped { map, start, len } => bytemuck::cast_slice(&map[*start..*start + 4 * *len]),
-        }
-    }
-}
-
-impl From<Vec<u32>> for Array {
-    fn from(values: Vec<u32>) -> Self {
-        Self::Owned(values.into())
-    }
 }
 
 /// The edges that leave a node.
@@ -124,92 +121,31 @@ pub struct WalkError {
     pub position: usize,
 }
 
+/// What stands behind a node.
+enum Behind {
+    /// The link of this index: the next token is forced.
+    Link(usize),
+    /// The end of this chain: a choice or a leaf.
+    End(usize),
+}
+
 impl PrefixTree {
     /// The node before the first token.
     pub const ROOT: NodeId = NodeId(0);
 
-    /// Builds the tree; `paths[i]` spells item `i`, end token included. The result depends on nothing but `paths`.
-    ///
-    /// # Errors
-    /// [`BuildError`] names the item that cannot be placed.
-    pub fn build<P: AsRef<[u32]>>(paths: &[P]) -> Result<Self, BuildError> {
-        if paths.is_empty() {
-            return Err(BuildError::Empty);
-        }
-        let path = |item: u32| paths[item as usize].as_ref();
-        let mut order: Vec<u32> = (0..u32::try_from(paths.len()).map_err(|_| BuildError::TooLarge)?).collect();
-        for &item in &order {
-            match path(item).len() {
-                0 => return Err(BuildError::EmptyItem { item }),
-                tokens if tokens > MAX_ITEM_TOKENS => return Err(BuildError::TooLong { item, tokens }),
-                _ => {}
-            }
-        }
-        order.sort_by(|&a, &b| path(a).cmp(path(b)).then(a.cmp(&b)));
-
-        // One level at a time: a node is the run of sorted items that share its path.
-        let (mut first_edge, mut edge_token) = (vec![], vec![]);
-        let (mut leaf_node, mut leaf_first_item, mut leaf_item) = (vec![], vec![0], Vec::with_capacity(paths.len()));
-        let mut item_leaf = vec![0; paths.len()];
-        let mut level: Vec<std::ops::Range<usize>> = std::iter::once(0..order.len()).collect();
-        let mut depth = 0;
-        let mut num_nodes: u64 = 0;
-        while !level.is_empty() {
-            let mut next = vec![];
-            for items in level {
-                let node = u32::try_from(num_nodes).map_err(|_| BuildError::TooLarge)?;
-                num_nodes += 1;
-                first_edge.push(edge_token.len() as u32);
-                let run = &order[items.clone()];
-                if path(run[0]).len() == depth {
-                    if let Some(&other) = run.iter().find(|&&item| path(item).len() > depth) {
-                        return Err(BuildError::EndsInside { item: run[0], other });
-                    }
-                    leaf_node.push(node);
-                    leaf_item.extend_from_slice(run);
-                    leaf_first_item.push(leaf_item.len() as u32);
-                    run.iter().for_each(|&item| item_leaf[item as usize] = node);
-                    continue;
-                }
-                let mut start = items.start;
-                while start < items.end {
-                    let token = path(order[start])[depth];
-                    let run_len = order[start..items.end].partition_point(|&item| path(item)[depth] == token);
-                    edge_token.push(token);
-                    next.push(start..start + run_len);
-                    start += run_len;
-                }
-            }
-            level = next;
-            depth += 1;
-        }
-        first_edge.push(edge_token.len() as u32);
-        let mut tree = Self {
-            first_edge: first_edge.into(),
-            edge_token: edge_token.into(),
-            leaf_node: leaf_node.into(),
-            leaf_first_item: leaf_first_item.into(),
-            leaf_item: leaf_item.into(),
-            item_leaf: item_leaf.into(),
-            digest: Digest::of(b""),
-        };
-        tree.digest = tree.content_digest();
-        Ok(tree)
-    }
-
     /// Number of nodes, root and leaves included.
     pub fn num_nodes(&self) -> usize {
-        self.first_edge.len() - 1
+        self.num_chains() + self.layout.sizes.links as usize
     }
 
     /// Number of items of the catalog.
     pub fn num_items(&self) -> usize {
-        self.item_leaf.len()
+        self.layout.sizes.items as usize
     }
 
     /// Number of distinct spellings.
     pub fn num_leaves(&self) -> usize {
-        self.leaf_node.len()
+        self.layout.sizes.leaves() as usize
     }
 
     /// Identity of the catalog's spelling: equal digests mean equal trees.
@@ -221,10 +157,23 @@ impl PrefixTree {
     ///
     /// # Panics
     /// If `node` is not of this tree; wire data is checked by [`contains`](Self::contains) first.
+    #[inline]
     pub fn children(&self, node: NodeId) -> Children<'_> {
-        let n = node.0 as usize;
-        let (start, end) = (self.first_edge[n] as usize, self.first_edge[n + 1] as usize);
-        Children { tokens: &self.edge_token[start..end], first: NodeId(start as u32 + 1) }
+        match self.behind(node) {
+            Behind::Link(link) => Children {
+                tokens: &self.array(Section::LinkToken)[link..=link],
+                first: NodeId((self.num_chains() + link) as u32),
+            },
+            Behind::End(chain) => match self.choices().rank(chain) {
+                (true, choice) => {
+                    let first_head = self.array(Section::FirstHead);
+                    let (start, end) = (first_head[choice as usize], first_head[choice as usize + 1]);
+                    let tokens = &self.array(Section::HeadToken)[start as usize - 1..end as usize - 1];
+                    Children { tokens, first: NodeId(start) }
+                }
+                (false, _) => Children { tokens: &[], first: node },
+            },
+        }
     }
 
     /// Number of legal continuations of `node`; 1 means the next token is forced (method 1.3).
@@ -238,6 +187,7 @@ impl PrefixTree {
     }
 
     /// The node that `token` leads to, if the catalog allows it there.
+    #[inline]
     pub fn step(&self, node: NodeId, token: u32) -> Option<NodeId> {
         let children = self.children(node);
         children.tokens.binary_search(&token).ok().map(|k| children.node(k))
@@ -260,30 +210,40 @@ impl PrefixTree {
 
     /// All items spelled by the path to `node`, ascending; empty unless `node` is a leaf.
     pub fn items_at(&self, node: NodeId) -> &[ItemIndex] {
-        match self.leaf_node.binary_search(&node.0) {
-            Ok(l) => ItemIndex::wrap_slice(
-                &self.leaf_item[self.leaf_first_item[l] as usize..self.leaf_first_item[l + 1] as usize],
-            ),
-            Err(_) => &[],
-        }
+        let Behind::End(chain) = self.behind(node) else { return &[] };
+        let (false, choices) = self.choices().rank(chain) else { return &[] };
+        let (shared_leaf, shared_more) = (self.array(Section::SharedLeaf), self.array(Section::SharedMore));
+        let items = LeafItems::starting_at(chain as u32 - choices, shared_leaf, shared_more).next();
+        ItemIndex::wrap_slice(&self.array(Section::LeafItem)[items])
     }
 
     /// The leaf at which `item` ends.
     pub fn leaf_of(&self, item: ItemIndex) -> NodeId {
-        NodeId(self.item_leaf[item.0 as usize])
+        NodeId(self.array(Section::ItemLeaf)[item.0 as usize])
     }
 
     /// The node before `node`; `None` for the root.
     pub fn parent(&self, node: NodeId) -> Option<NodeId> {
-        let edge = node.0.checked_sub(1)?;
-        // The last node whose edges start at or before `edge` and that has any: leaves share their successor's start.
-        let after = self.first_edge.partition_point(|&first| first <= edge);
-        Some(NodeId(after as u32 - 1))
+        let n = node.0 as usize;
+        if let Some(link) = n.checked_sub(self.num_chains()) {
+            let is_first = link == 0 || self.links().is_marked(link - 1);
+            return Some(NodeId(if is_first { self.chain_of(link) as u32 } else { node.0 - 1 }));
+        }
+        if n == 0 {
+            return None;
+        }
+        let choice = self.array(Section::FirstHead).partition_point(|&first| first <= node.0) - 1;
+        let chain = self.choices().select(choice as u32);
+        Some(NodeId(draft::end_of(self.array(Section::FirstLink), chain)))
     }
 
     /// The token on the edge that enters `node`; `None` for the root.
     pub fn token_into(&self, node: NodeId) -> Option<u32> {
-        Some(self.edge_token[node.0.checked_sub(1)? as usize])
+        let n = node.0 as usize;
+        match n.checked_sub(self.num_chains()) {
+            Some(link) => Some(self.array(Section::LinkToken)[link]),
+            None => Some(self.array(Section::HeadToken)[n.checked_sub(1)?]),
+        }
     }
 
     /// The nodes from the root to `node`, both included.
@@ -296,6 +256,52 @@ impl PrefixTree {
     /// Tokens from the root to `node`.
     pub fn path(&self, node: NodeId) -> Vec<u32> {
         self.nodes_to(node).into_iter().filter_map(|node| self.token_into(node)).collect()
+    }
+
+    #[inline]
+    fn array(&self, section: Section) -> &[u32] {
+        &self.words[self.layout.range(section)]
+    }
+
+    #[inline]
+    fn num_chains(&self) -> usize {
+        self.layout.sizes.chains as usize
+    }
+
+    #[inline]
+    fn choices(&self) -> Marks<'_> {
+        Marks(self.array(Section::ChoiceMarks))
+    }
+
+    #[inline]
+    fn links(&self) -> Marks<'_> {
+        Marks(self.array(Section::LinkMarks))
+    }
+
+    #[inline]
+    fn behind(&self, node: NodeId) -> Behind {
+        let n = node.0 as usize;
+        match n.checked_sub(self.num_chains()) {
+            None => {
+                let first_link = self.array(Section::FirstLink);
+                let (start, end) = (first_link[n], first_link[n + 1]);
+                if start < end { Behind::Link(start as usize) } else { Behind::End(n) }
+            }
+            Some(link) if self.links().is_marked(link) => Behind::End(self.chain_of(link)),
+            Some(link) => Behind::Link(link + 1),
+        }
+    }
+
+    /// The chain that a link is of.
+    #[inline]
+    fn chain_of(&self, link: usize) -> usize {
+        // The block says which chain its first link is of, and the next block where to stop; few chains lie between them.
+        let (marks, block) = (self.links(), link / 64);
+        let low = marks.number(block) as usize;
+        let high =
+            if block + 1 < marks.num_blocks() { marks.number(block + 1) as usize } else { self.num_chains() - 1 };
+        let first_link = &self.array(Section::FirstLink)[low..=high];
+        low + first_link.partition_point(|&first| first as usize <= link) - 1
     }
 }
 

@@ -15,6 +15,7 @@
 //! the best that any predictor can do.
 
 mod catalog;
+pub mod spellings;
 
 use crate::{
     dataset::{

@@ -42,8 +42,19 @@ fn help_goes_to_stdout_and_names_every_command_with_examples() {
     let (status, stdout, stderr) = riser(&["--help"]);
     assert_eq!((status, stderr.as_str()), (0, ""));
     let cluster = ["coordinator", "learner", "worker", "health", "certs"];
-    let others =
-        ["quickstart", "prepare", "sft", "train", "evaluate", "recommend", "export", "audit", "report", "config"];
+    let others = [
+        "quickstart",
+        "prepare",
+        "sft",
+        "train",
+        "evaluate",
+        "recommend",
+        "export",
+        "audit",
+        "report",
+        "bench",
+        "config",
+    ];
     for word in others.iter().chain(&cluster) {
         assert!(stdout.contains(&format!("\n  {word} ")), "{word} is missing in:\n{stdout}");
     }
@@ -53,6 +64,18 @@ fn help_goes_to_stdout_and_names_every_command_with_examples() {
         assert_eq!(status, 0);
         assert!(stdout.contains("Example"), "`riser {command} --help` has no example:\n{stdout}");
     }
+}
+
+#[test]
+fn a_part_that_is_measured_has_figures_as_json() {
+    let (status, stdout, stderr) = riser(&["bench", "catalog", "--items", "300", "--rounds", "1", "--format", "json"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(figures["items"], 300);
+    assert!(figures["bytes_per_node"].as_f64().unwrap() < 10.0, "{stdout}");
+    let (status, _, stderr) = riser(&["bench", "catalog", "--items", "0"]);
+    assert_eq!(status, 2);
+    assert!(stderr.contains("--items"), "{stderr}");
 }
 
 #[test]

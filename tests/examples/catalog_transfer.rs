@@ -23,8 +23,8 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-/// File bytes per item of a catalog with four random tokens to an item: four nodes and a leaf, all but the first its own.
-const BYTES_PER_ITEM: usize = 48;
+/// File bytes per item of a catalog with four random tokens to an item: all but the first are its own, a head and three links.
+const BYTES_PER_ITEM: usize = 29;
 
 fn tree(megabytes: usize) -> anyhow::Result<PrefixTree> {
     let mut draws = Seed(1).stream("catalog transfer", &[]);

@@ -34,6 +34,8 @@ proptest! {
             let node = tree.walk(prefix).unwrap();
             prop_assert_eq!(tree.children(node).tokens.to_vec(), children.iter().copied().collect::<Vec<_>>());
             prop_assert_eq!(&tree.path(node), prefix);
+            let before = prefix.split_last().map(|(_, before)| tree.walk(before).unwrap());
+            prop_assert_eq!((tree.parent(node), tree.token_into(node)), (before, prefix.last().copied()));
             for token in 0..6 {
                 prop_assert_eq!(tree.step(node, token).is_some(), children.contains(&token));
             }
@@ -74,6 +76,82 @@ proptest! {
         flipped[at] ^= 1_u8 << bit;
         prop_assert!(PrefixTree::from_bytes(&flipped, "memory").is_err());
         prop_assert!(PrefixTree::from_bytes(&bytes[..at], "memory").is_err());
+    }
+}
+
+/// The same digest over changed content, as a writer with an error would make it.
+fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let digest = Digest::of(&bytes[44..]);
+    bytes[12..44].copy_from_slice(digest.as_bytes());
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_sealed_change_of_a_word_is_refused_or_makes_another_whole_tree(
+        paths in catalogs(), at in any::<prop::sample::Index>(), value in prop_oneof![0..80u32, any::<u32>()],
+    ) {
+        let tree = PrefixTree::build(&paths).unwrap();
+        let mut bytes = tree.to_bytes();
+        // Behind the digest, so sizes are among what is changed.
+        let at = 44 + 4 * at.index((bytes.len() - 44) / 4);
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        let bytes = sealed(bytes);
+        let Ok(changed) = PrefixTree::from_bytes(&bytes, "memory") else { return Ok(()) };
+        // What is believed is a tree: built again from its own spellings it is the same, byte for byte.
+        let items = (0..changed.num_items() as u32).map(ItemIndex);
+        let paths: Vec<_> = items.map(|item| changed.path(changed.leaf_of(item))).collect();
+        prop_assert_eq!(PrefixTree::build(&paths).unwrap().to_bytes(), bytes);
+    }
+
+    #[test]
+    fn nodes_are_entered_from_the_node_before_and_numbered_without_a_gap(paths in catalogs()) {
+        let tree = PrefixTree::build(&paths).unwrap();
+        let mut entered = vec![0; tree.num_nodes()];
+        for node in (0..tree.num_nodes() as u32).map(NodeId) {
+            let children = tree.children(node);
+            for k in 0..children.tokens.len() {
+                entered[children.node(k).0 as usize] += 1;
+                prop_assert_eq!(tree.parent(children.node(k)), Some(node));
+            }
+        }
+        prop_assert_eq!(entered[0], 0);
+        prop_assert!(entered[1..].iter().all(|&times| times == 1));
+    }
+}
+
+#[test]
+fn the_documented_example_has_the_documented_numbers() {
+    let tree = PrefixTree::build(&[vec![3, 4, 0], vec![5, 1, 0], vec![5, 2, 7, 0]]).unwrap();
+    let tokens: Vec<_> = (1..10).map(|node| tree.token_into(NodeId(node)).unwrap()).collect();
+    assert_eq!((tree.num_nodes(), tokens), (10, vec![3, 5, 1, 2, 4, 0, 0, 7, 0]));
+    let parents: Vec<_> = (1..10).map(|node| tree.parent(NodeId(node)).unwrap().0).collect();
+    assert_eq!(parents, [0, 0, 2, 2, 1, 5, 3, 4, 8]);
+    assert_eq!((0..3).map(|item| tree.leaf_of(ItemIndex(item)).0).collect::<Vec<_>>(), [6, 7, 9]);
+}
+
+#[test]
+fn a_file_of_another_version_says_what_to_do() {
+    let mut bytes = PrefixTree::build(&[vec![1, END]]).unwrap().to_bytes();
+    bytes[8] = 1;
+    let error = PrefixTree::from_bytes(&bytes, "old.bin").unwrap_err().to_string();
+    assert_eq!(error, "prefix tree old.bin has format version 1, this program reads 2: prepare the data again");
+}
+
+#[test]
+fn the_tree_does_not_depend_on_the_number_of_threads() {
+    let path = |item: u32| vec![item % 97, item.wrapping_mul(0x9e37_79b1) % 1013, item / 3, 9, 9, 7_000_000];
+    let paths: Vec<_> = (0..60_000).map(path).collect();
+    let build = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| PrefixTree::build(&paths)).unwrap()
+    };
+    let trees = [1, 2, 5].map(build);
+    assert!(trees.iter().all(|tree| tree.to_bytes() == trees[0].to_bytes()));
+    for (item, path) in paths.iter().enumerate() {
+        assert_eq!(trees[0].walk(path), Ok(trees[0].leaf_of(ItemIndex(item as u32))));
     }
 }
 

@@ -104,11 +104,13 @@ impl SpellingReport {
 
 /// Counts the nodes that are branching or above a branching node.
 fn core_nodes(tree: &PrefixTree, children: &[usize]) -> u64 {
-    let mut is_core: Vec<bool> = children.iter().map(|&children| children > 1).collect();
-    // Children are numbered after their parent, so one pass from the back carries the mark upwards.
-    for node in (0..children.len()).rev() {
-        let first = tree.children(NodeId(node as u32)).first.0 as usize;
-        is_core[node] |= is_core.iter().skip(first).take(children[node]).any(|is_core| *is_core);
+    let mut is_core = vec![false; children.len()];
+    for node in (0..children.len()).filter(|&node| children[node] > 1) {
+        let mut above = Some(NodeId(node as u32));
+        while let Some(node) = above.filter(|node| !is_core[node.0 as usize]) {
+            is_core[node.0 as usize] = true;
+            above = tree.parent(node);
+        }
     }
     is_core.into_iter().filter(|is_core| *is_core).count() as u64
 }

@@ -21,8 +21,8 @@ pub(super) const PREFIX_TREE: Decoder = Decoder {
     name: "prefix_tree",
     layout: Layout::Sealed {
         seal: |bytes| {
-            if let Some((header, arrays)) = bytes.split_at_mut_checked(56) {
-                header[24..].copy_from_slice(Digest::of(arrays).as_bytes());
+            if let Some((header, content)) = bytes.split_at_mut_checked(44) {
+                header[12..].copy_from_slice(Digest::of(content).as_bytes());
             }
         },
     },
