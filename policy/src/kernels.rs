@@ -14,7 +14,7 @@ pub(crate) mod matrix;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod score;
-mod storage;
+pub(crate) mod storage;
 pub(crate) mod swiglu;
 
 /// Rows per block of work: fixed, so that results do not depend on the number of threads.

@@ -1,5 +1,6 @@
 //! What can be typed: arguments and their help.
 
+pub(crate) mod bench;
 pub(crate) mod cluster;
 pub(crate) mod prepare;
 
@@ -76,6 +77,8 @@ pub(crate) enum Command {
     Report(Report),
     /// Proves the invariants of a run again from its event log.
     Audit(Audit),
+    /// Measures how fast this machine trains.
+    Bench(bench::Bench),
     /// Looks at the configuration.
     Config(Config),
 }

@@ -1,6 +1,7 @@
 //! One file per command. Parsing never acts and commands never parse.
 
 mod audit;
+mod bench;
 mod certs;
 mod config;
 mod coordinator;
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Export(command) => export::run(&command, format),
         Command::Report(command) => report::run(&command, format),
         Command::Audit(command) => audit::run(&command, format),
+        Command::Bench(command) => bench::run(&command, format),
         Command::Config(command) => config::run(&command, format),
     }
 }

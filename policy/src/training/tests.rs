@@ -62,7 +62,7 @@ fn forest_logprobs_equal_those_of_one_plain_pass_per_sequence() {
         for space in SPACES {
             for temperature in [1.0, 0.7] {
                 let (forest, edges) = forest(&catalog, space);
-                let logprobs = training.forward(&forest, space, temperature).unwrap().logprobs().unwrap();
+                let logprobs = training.forward(&forest, space, temperature).unwrap().logprobs().to_vec();
                 for ((prompt, items), edges) in cases().iter().zip(&edges) {
                     for (&item, tokens) in items.iter().zip(edges) {
                         let leaf = catalog.leaf_of(ItemIndex(item));
@@ -154,7 +154,8 @@ fn gradients_agree_with_finite_differences() {
     let (forest, edges) = forest(&catalog, space);
     let coefficients = coefficients(&forest, &edges);
     let loss = |training: &Training| -> f64 {
-        let logprobs = training.forward(&forest, space, 1.0).unwrap().logprobs().unwrap();
+        let scored = training.forward(&forest, space, 1.0).unwrap();
+        let logprobs = scored.logprobs();
         logprobs.iter().zip(&coefficients).map(|(logprob, c)| f64::from(logprob * c)).sum()
     };
     let scored = training.forward(&forest, space, 1.0).unwrap();

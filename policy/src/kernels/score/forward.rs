@@ -19,7 +19,7 @@ pub(super) fn vocabulary_rows(vocabulary: usize) -> usize {
     (CHUNK_LOGITS / vocabulary).clamp(1, BLOCK_ROWS)
 }
 
-pub(super) fn measure(hidden: &[f32], head: &[f32], width: usize, decisions: &Decisions, law: Law) -> Measured {
+pub(crate) fn measure(hidden: &[f32], head: &[f32], width: usize, decisions: &Decisions, law: Law) -> Measured {
     let inverse = 1.0 / law.temperature;
     let mut child_logit = vec![0.0; decisions.child_token.len()];
     let vocabulary = match law.space {
