@@ -31,9 +31,9 @@ use riser_core::{
     prefix_tree::PrefixTree,
 };
 
-/// Groups of an optimizer step that the reference policy scores although only the log asks for them: the penalty looks at the
-/// few groups with a hit and a miss, and the log would otherwise know the divergence of these alone.
-const REFERENCE_SAMPLE: usize = 4;
+/// Of so many groups one is scored by the reference policy although only the log asks for it: the penalty looks at the few
+/// groups with a hit and a miss, and the log would otherwise know the divergence of these alone.
+const REFERENCE_SAMPLE: usize = 16;
 
 /// Settings of the reinforcement stage.
 #[derive(Debug, Clone)]
@@ -213,7 +213,7 @@ impl Reinforce {
         self.training.forward_shards(&forests, self.settings.space, self.settings.temperature)
     }
 
-    /// Lets the reference policy score the groups whose loss looks at it, and the first few for the log.
+    /// Lets the reference policy score the groups whose loss looks at it, and a few more for the log.
     fn add_reference(
         &self,
         catalog: &PrefixTree,
@@ -223,8 +223,7 @@ impl Reinforce {
         let Some(reference) = &self.reference else {
             return Ok(());
         };
-        let mut wanted = vec![false; batch.len()];
-        wanted.iter_mut().take(REFERENCE_SAMPLE).for_each(|wanted| *wanted = true);
+        let mut wanted: Vec<bool> = (0..batch.len()).map(|place| place.is_multiple_of(REFERENCE_SAMPLE)).collect();
         objective::passing(batch).into_iter().for_each(|place| wanted[place] = true);
         let (groups, mut batch): (Vec<_>, Vec<_>) =
             groups.iter().zip(batch).zip(wanted).filter(|(_, wanted)| *wanted).map(|(pair, _)| pair).unzip();
