@@ -117,6 +117,16 @@ impl Tape {
         self.push(Step::Leaf, y, width)
     }
 
+    /// Memory for `len` arbitrary numbers.
+    pub(crate) fn lend(&mut self, len: usize) -> Buffer {
+        self.buffers.take(len)
+    }
+
+    /// Takes memory back that was lent.
+    pub(crate) fn take_back(&mut self, buffer: Buffer) {
+        self.buffers.give_back(buffer);
+    }
+
     /// Forgets the pass and its weights, and keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.transposed = Arc::default();

@@ -27,6 +27,9 @@ use rayon::prelude::*;
 use riser_core::logprob_space::LogprobSpace;
 use std::sync::{Arc, Mutex};
 
+/// A pass with a coefficient per edge.
+type Weighted = (Box<TapePass>, Vec<f32>);
+
 /// Parameters, optimizer and the gradients summed so far.
 #[derive(Debug)]
 pub struct Training {
@@ -189,7 +192,7 @@ impl Training {
         Ok(())
     }
 
-    fn backward_tapes(&mut self, passes: Vec<(Box<TapePass>, Vec<f32>)>, rows: &[usize]) -> Result<()> {
+    fn backward_tapes(&mut self, passes: Vec<Weighted>, rows: &[usize]) -> Result<()> {
         if passes.is_empty() {
             return Ok(());
         }
@@ -201,7 +204,7 @@ impl Training {
         }
         let mut sums = std::mem::take(&mut self.sums);
         let used = &mut sums[..lanes.len()];
-        let of_lane = |(lane, sums): (Vec<(Box<TapePass>, Vec<f32>)>, &mut Sums)| {
+        let of_lane = |(lane, sums): (Vec<Weighted>, &mut Sums)| {
             sums.reset();
             for (pass, coefficients) in lane {
                 self.put_away(pass.backward(self.frozen.head_weight(), &coefficients, sums)?);

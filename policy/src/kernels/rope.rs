@@ -125,6 +125,6 @@ mod tests {
         let shape = shape::Shape { num_attention_heads: 2, ..crate::testing::tiny_shape() };
         let rotation = Rotation::new(&positions, &shape);
         let x = wave(&[40, 24], 0.3);
-        assert_forms_agree!([x], [], |ops, args, _weights| ops.rope(args[0].clone(), &rotation));
+        assert_forms_agree!([x], [], |ops, args, _weights| ops.rope(args[0].to_owned(), &rotation));
     }
 }

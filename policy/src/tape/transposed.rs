@@ -20,17 +20,19 @@ impl Transposed {
     /// Whatever candle reports.
     pub(crate) fn refresh(&mut self, model: &Model) -> Result<()> {
         let weights = model.projections();
-        weights.iter().for_each(|weight| drop(self.0.entry(weight.index).or_default()));
-        let weights: BTreeMap<usize, &Weight> = weights.into_iter().map(|weight| (weight.index, weight)).collect();
-        let pairs: Vec<_> = weights.into_values().zip(self.0.values_mut()).collect();
-        pairs.into_par_iter().try_for_each(|(weight, memory)| {
+        let mut before = std::mem::take(&mut self.0);
+        let mut pairs: Vec<(&Weight, Vec<f32>)> =
+            weights.into_iter().map(|weight| (weight, before.remove(&weight.index).unwrap_or_default())).collect();
+        pairs.par_iter_mut().try_for_each(|(weight, memory)| {
             let (outputs, inputs) = weight.tensor.dims2()?;
             memory.resize(inputs * outputs, 0.0);
             with_slices([&weight.tensor], |[weight]| {
                 transpose(weight, outputs, inputs, memory);
                 Ok(())
             })
-        })
+        })?;
+        self.0 = pairs.into_iter().map(|(weight, memory)| (weight.index, memory)).collect();
+        Ok(())
     }
 
     /// The transpose of a weight; `None` if the model has none of that place.

@@ -95,6 +95,7 @@ impl TapePass {
     pub(super) fn backward(self, head: &Weight, coefficients: &[f32], sums: &mut Sums) -> Result<Tape> {
         let Self { mut tape, hidden, decisions, measured, law } = self;
         let mut d_hidden = tape.gradient_of(hidden);
+        let mut room = tape.lend(score::room(&measured, decisions.len(), head.tensor.dim(0)?));
         with_slices([&head.tensor], |[values]| {
             let pass = score::Pass {
                 hidden: tape.value(hidden),
@@ -105,9 +106,10 @@ impl TapePass {
                 measured: &measured,
                 edge_gradient: coefficients,
             };
-            pass.add_gradients(&mut d_hidden, sums.term(head.index));
+            pass.add_gradients(&mut d_hidden, sums.term(head.index), &mut room);
             Ok(())
         })?;
+        tape.take_back(room);
         tape.backward(hidden, d_hidden, sums)?;
         tape.clear();
         Ok(tape)

@@ -14,6 +14,17 @@ use rayon::prelude::*;
 /// Logit gradients held at a time in vocabulary space (64 MiB).
 const CHUNK_GRADIENTS: usize = 16 << 20;
 
+/// Decisions per chunk: a multiple of a job's, so that jobs never straddle two chunks.
+fn chunk_rows(size: usize) -> usize {
+    let rows = vocabulary_rows(size);
+    (CHUNK_GRADIENTS / size / rows).max(1) * rows
+}
+
+/// Size of the memory that the gradients of logits take: those of `decisions` over a vocabulary of `size`, if it was scored.
+pub(crate) fn room(measured: &Measured, decisions: usize, size: usize) -> usize {
+    measured.vocabulary.as_ref().map_or(0, |_| chunk_rows(size).min(decisions) * size)
+}
+
 /// Everything the backward pass reads.
 pub(crate) struct Pass<'a> {
     pub(crate) hidden: &'a [f32],
@@ -27,10 +38,10 @@ pub(crate) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Adds the gradients of the hidden states and of the head.
-    pub(crate) fn add_gradients(&self, d_hidden: &mut [f32], d_head: &mut [f32]) {
+    /// Adds the gradients of the hidden states and of the head; `room` is memory of the size that [`room`] says.
+    pub(crate) fn add_gradients(&self, d_hidden: &mut [f32], d_head: &mut [f32], room: &mut [f32]) {
         match &self.measured.vocabulary {
-            Some(vocabulary) => self.vocabulary(&vocabulary.lse, d_hidden, d_head),
+            Some(vocabulary) => self.vocabulary(&vocabulary.lse, d_hidden, d_head, room),
             None => self.catalog(d_hidden, d_head),
         }
     }
@@ -72,16 +83,13 @@ impl Pass<'_> {
         }
     }
 
-    fn vocabulary(&self, lse: &[f32], d_hidden: &mut [f32], d_head: &mut [f32]) {
+    fn vocabulary(&self, lse: &[f32], d_hidden: &mut [f32], d_head: &mut [f32], room: &mut [f32]) {
         let (width, size) = (self.width, self.head.len() / self.width);
-        let rows = vocabulary_rows(size);
-        // A multiple of the job size, so that jobs never straddle two chunks.
-        let chunk_rows = (CHUNK_GRADIENTS / size / rows).max(1) * rows;
-        let mut d_logits = vec![];
+        let (rows, chunk_rows) = (vocabulary_rows(size), chunk_rows(size));
         for start in (0..self.decisions.len()).step_by(chunk_rows) {
             let count = chunk_rows.min(self.decisions.len() - start);
             let hidden = &self.hidden[start * width..(start + count) * width];
-            d_logits.resize(count * size, 0.0);
+            let d_logits = &mut room[..count * size];
             d_logits
                 .par_chunks_mut(rows * size)
                 .zip(d_hidden[start * width..(start + count) * width].par_chunks_mut(rows * width))
