@@ -54,6 +54,12 @@ pub use target_only::TargetOnly;
 use outcome::Gradient;
 use routing::Routing;
 
+/// Places of the groups that the policy loss, and with it the divergence penalty, is taken over, ascending: those with a hit
+/// whose rewards differ.
+pub fn passing(groups: &[Group]) -> Vec<usize> {
+    Routing::of(groups).passed
+}
+
 /// Evaluates the objective on one optimizer batch.
 ///
 /// A batch without passing groups has a policy loss of 0, one without failing groups a preference loss of 0; neither is

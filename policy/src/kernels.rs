@@ -1,10 +1,10 @@
 //! The model's operations with their backward passes.
 //!
-//! Every operation exists twice. The **fused** form is one candle custom op on the CPU with a hand-written backward pass:
-//! fewer and bigger steps than candle's autograd would take, no materialised mask, no V-wide gradient buffers. The
-//! **composed** form spells the same mathematics with candle's differentiable tensor operations: it runs on every device
-//! and is the oracle that the fused form is tested against, values and gradients. (candle's own fused RmsNorm,
-//! softmax_last_dim, rope and sdpa silently have no backward pass, so neither form uses them.)
+//! Every operation exists twice. The **fused** form is hand-written for the CPU over plain slices: forward as one candle op
+//! for inference, forward and backward on the [tape](crate::tape) for training, without a materialised mask or V-wide
+//! gradient buffers. The **composed** form spells the same mathematics with candle's differentiable tensor operations: it
+//! runs on every device and is the oracle that the fused form is tested against, values and gradients. (candle's own fused
+//! RmsNorm, softmax_last_dim, rope and sdpa silently have no backward pass, so neither form uses them; ours refuse one.)
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
@@ -14,7 +14,7 @@ pub(crate) mod matrix;
 pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod score;
-mod storage;
+pub(crate) mod storage;
 pub(crate) mod swiglu;
 
 /// Rows per block of work: fixed, so that results do not depend on the number of threads.

@@ -8,11 +8,13 @@
 pub mod beam;
 mod cache;
 pub mod checkpoint;
+pub mod cost;
 mod descent;
 pub mod exact;
 pub mod forest;
 pub mod kernels;
 pub mod model;
+mod operations;
 pub mod optimizer;
 pub mod parameters;
 pub mod ranking;
@@ -24,6 +26,7 @@ pub mod search;
 pub mod sft;
 pub mod shape;
 mod shards;
+mod tape;
 #[cfg(test)]
 mod testing;
 pub mod training;

@@ -1,17 +1,12 @@
-//! Qwen2 over token rows. The only definition of the model: worker, learner and evaluator all run this file.
+//! Qwen2 over token rows. The only definition of the model: worker, learner and evaluator all run this file, by the
+//! [`Operations`] that suit them.
 //!
 //! Legend: T rows, H hidden, Q query heads, K key-value heads, D head width, I feed-forward width, V vocabulary.
 
 use crate::{
     cache::Cache,
-    kernels::{
-        Kernels,
-        attention::{Heads, attention},
-        linear::linear,
-        rms_norm::rms_norm,
-        rope::{Rotation, rope},
-        swiglu::swiglu,
-    },
+    kernels::{Kernels, attention::Heads, linear::linear, rope::Rotation},
+    operations::{Operations, Tensors, Weight},
     rows::Rows,
     shape::Shape,
 };
@@ -21,15 +16,15 @@ use std::collections::BTreeMap;
 /// The weights of one layer, named as in the checkpoint.
 #[derive(Debug, Clone)]
 struct Layer {
-    input_layernorm: Tensor,
-    q_proj: (Tensor, Tensor),
-    k_proj: (Tensor, Tensor),
-    v_proj: (Tensor, Tensor),
-    o_proj: Tensor,
-    post_attention_layernorm: Tensor,
-    gate_proj: Tensor,
-    up_proj: Tensor,
-    down_proj: Tensor,
+    input_layernorm: Weight,
+    q_proj: (Weight, Weight),
+    k_proj: (Weight, Weight),
+    v_proj: (Weight, Weight),
+    o_proj: Weight,
+    post_attention_layernorm: Weight,
+    gate_proj: Weight,
+    up_proj: Weight,
+    down_proj: Weight,
 }
 
 /// A Qwen2 decoder.
@@ -37,18 +32,18 @@ struct Layer {
 pub struct Model {
     shape: Shape,
     kernels: Kernels,
-    embed_tokens: Tensor,
+    embed_tokens: Weight,
     layers: Vec<Layer>,
-    norm: Tensor,
+    norm: Weight,
     /// `None` if tied to the embedding.
-    lm_head: Option<Tensor>,
+    lm_head: Option<Weight>,
 }
 
 impl Model {
     /// Puts named tensors in their places. Whether gradients flow is decided by whether the tensors are variables.
     pub(crate) fn new(shape: &Shape, kernels: Kernels, weights: &BTreeMap<String, Tensor>) -> Result<Self> {
-        let get = |name: String| match weights.get(&name) {
-            Some(tensor) => Ok(tensor.clone()),
+        let get = |name: String| match weights.iter().position(|(key, _)| *key == name) {
+            Some(index) => Ok(Weight { tensor: weights[&name].clone(), index }),
             None => candle_core::bail!("parameter `{name}` is missing"),
         };
         let layer = |index: usize| {
@@ -98,43 +93,58 @@ impl Model {
 
     /// The output head `[V, H]`.
     pub(crate) fn head(&self) -> &Tensor {
+        &self.head_weight().tensor
+    }
+
+    /// The output head with its place among the parameters.
+    pub(crate) fn head_weight(&self) -> &Weight {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
     /// Final normalised states of the wanted rows, `[K, H]` (or `[T, H]` if all are wanted).
     ///
     /// With a cache, keys and values are appended to it and rows may see everything in it.
-    pub(crate) fn hidden(&self, rows: &Rows, mut cache: Option<&mut Cache>) -> Result<Tensor> {
-        let device = self.embed_tokens.device();
-        let rotation = Rotation::new(&rows.positions, &self.shape);
-        let tokens = Tensor::new(rows.tokens.as_slice(), device)?;
-        let mut x_th = self.embed_tokens.index_select(&tokens, 0)?;
+    pub(crate) fn hidden(&self, rows: &Rows, cache: Option<&mut Cache>) -> Result<Tensor> {
+        self.run(&mut Tensors { kernels: self.kernels, cache }, rows)
+    }
+
+    /// [`hidden`](Self::hidden) by any kind of operations.
+    pub(crate) fn run<O: Operations>(&self, ops: &mut O, rows: &Rows) -> Result<O::Value> {
+        let (rotation, eps) = (Rotation::new(&rows.positions, &self.shape), self.shape.rms_norm_eps);
+        let mut x_th = ops.embed(&self.embed_tokens, &rows.tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed_th = rms_norm(self.kernels, &x_th, &layer.input_layernorm, self.shape.rms_norm_eps)?;
-            let k = rope(self.kernels, &self.project(&normed_th, &layer.k_proj)?, &rotation)?;
-            let v = self.project(&normed_th, &layer.v_proj)?;
-            let (k, v) = match &mut cache {
-                Some(cache) => cache.append(index, &k, &v)?,
-                None => (k, v),
-            };
+            let normed_th = ops.rms_norm(&x_th, &layer.input_layernorm, eps)?;
+            let k = ops.linear(&normed_th, &layer.k_proj.0, Some(&layer.k_proj.1))?;
+            let k = ops.rope(k, &rotation)?;
+            let v = ops.linear(&normed_th, &layer.v_proj.0, Some(&layer.v_proj.1))?;
+            let (k, v) = ops.with_earlier(index, k, v)?;
             // Behind its keys and values, the last layer only matters where a state is wanted.
             let kept = rows.kept.as_ref().filter(|_| index + 1 == self.layers.len());
-            let (residual, normed, rotation, visible) = match kept {
+            let (residual, q, visible) = match kept {
                 Some(kept) => {
-                    let index = Tensor::new(kept.rows.as_slice(), device)?;
                     let positions: Vec<u32> = kept.rows.iter().map(|&row| rows.positions[row as usize]).collect();
-                    let rotation = Rotation::new(&positions, &self.shape);
-                    (x_th.index_select(&index, 0)?, normed_th.index_select(&index, 0)?, rotation, &kept.visible)
+                    let normed = ops.select(&normed_th, &kept.rows)?;
+                    let q = ops.linear(&normed, &layer.q_proj.0, Some(&layer.q_proj.1))?;
+                    let q = ops.rope(q, &Rotation::new(&positions, &self.shape))?;
+                    (ops.select(&x_th, &kept.rows)?, q, &kept.visible)
                 }
-                None => (x_th, normed_th, rotation.clone(), &rows.visible),
+                None => {
+                    let q = ops.linear(&normed_th, &layer.q_proj.0, Some(&layer.q_proj.1))?;
+                    (x_th, ops.rope(q, &rotation)?, &rows.visible)
+                }
             };
-            let q = rope(self.kernels, &self.project(&normed, &layer.q_proj)?, &rotation)?;
-            let attended = attention(self.kernels, &q, &k, &v, self.heads(), visible)?;
-            x_th = (residual + linear(self.kernels, &attended, &layer.o_proj, None)?)?;
-            let normed_th = rms_norm(self.kernels, &x_th, &layer.post_attention_layernorm, self.shape.rms_norm_eps)?;
-            x_th = (x_th + self.feed_forward(layer, &normed_th)?)?;
+            ops.forget(normed_th);
+            let attended = ops.attention(&q, &k, &v, self.heads(), visible)?;
+            x_th = ops.linear_onto(&residual, &attended, &layer.o_proj)?;
+            let normed_th = ops.rms_norm(&x_th, &layer.post_attention_layernorm, eps)?;
+            let gate_ti = ops.linear(&normed_th, &layer.gate_proj, None)?;
+            let up_ti = ops.linear(&normed_th, &layer.up_proj, None)?;
+            ops.forget(normed_th);
+            let activated_ti = ops.swiglu(&gate_ti, &up_ti)?;
+            x_th = ops.linear_onto(&x_th, &activated_ti, &layer.down_proj)?;
+            ops.forget(activated_ti);
         }
-        rms_norm(self.kernels, &x_th, &self.norm, self.shape.rms_norm_eps)
+        ops.rms_norm(&x_th, &self.norm, eps)
     }
 
     /// Logits of every row of whole sequences, `[T, V]`: for tests and tools, not for training.
@@ -146,22 +156,21 @@ impl Model {
         linear(self.kernels, &self.hidden(&rows, None)?, self.head(), None)
     }
 
+    /// The weights that rows are multiplied with, the head aside.
+    pub(crate) fn projections(&self) -> Vec<&Weight> {
+        let mut weights = vec![];
+        for Layer { q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, .. } in &self.layers {
+            weights.extend([&q_proj.0, &k_proj.0, &v_proj.0, o_proj, gate_proj, up_proj, down_proj]);
+        }
+        weights
+    }
+
     fn heads(&self) -> Heads {
         Heads {
             queries: self.shape.num_attention_heads,
             keys: self.shape.num_key_value_heads,
             dim: self.shape.head_dim(),
         }
-    }
-
-    fn project(&self, x_th: &Tensor, (weight, bias): &(Tensor, Tensor)) -> Result<Tensor> {
-        linear(self.kernels, x_th, weight, Some(bias))
-    }
-
-    fn feed_forward(&self, layer: &Layer, x_th: &Tensor) -> Result<Tensor> {
-        let gate_ti = linear(self.kernels, x_th, &layer.gate_proj, None)?;
-        let up_ti = linear(self.kernels, x_th, &layer.up_proj, None)?;
-        linear(self.kernels, &swiglu(self.kernels, &gate_ti, &up_ti)?, &layer.down_proj, None)
     }
 }
 

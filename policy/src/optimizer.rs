@@ -7,10 +7,11 @@
 
 use crate::{
     checkpoint::{CheckpointError, read_tensors, tensor_bytes},
-    kernels::{Kernels, adamw},
+    kernels::{Kernels, adamw, lanes, storage::with_slices},
     parameters::Parameters,
+    tape::Sums,
 };
-use candle_core::{Result, Tensor, backprop::GradStore};
+use candle_core::{Device, Result, Tensor, backprop::GradStore};
 use rayon::prelude::*;
 use std::{collections::BTreeMap, path::Path};
 
@@ -44,21 +45,34 @@ impl Gradients {
         Ok(Self(parameters.vars().iter().map(of_parameter).collect::<Result<_>>()?))
     }
 
-    /// Adds further gradients of the same parameters, in their order.
+    /// The gradients that were summed side by side.
+    ///
+    /// # Errors
+    /// Names a parameter that received no gradient.
+    pub(crate) fn of_sums(parameters: &Parameters, sums: &[Sums]) -> Result<Self> {
+        let of_parameter = |(index, (name, var)): (usize, (&String, &candle_core::Var))| match Sums::total(
+            sums,
+            index,
+            var.as_tensor(),
+        )? {
+            Some(total) => Ok((name.clone(), total)),
+            None => candle_core::bail!("parameter `{name}` received no gradient"),
+        };
+        Ok(Self(parameters.vars().iter().enumerate().map(of_parameter).collect::<Result<_>>()?))
+    }
+
+    /// Adds further gradients of the same parameters.
     ///
     /// # Errors
     /// Whatever candle reports.
-    pub fn add(&mut self, further: Vec<Self>) -> Result<()> {
-        let mut all = further.into_iter();
+    pub fn add(&mut self, further: Self) -> Result<()> {
         if self.0.is_empty() {
-            *self = all.next().unwrap_or_default();
+            *self = further;
+            return Ok(());
         }
-        let further: Vec<Self> = all.collect();
-        self.0.par_iter_mut().try_for_each(|(name, sum)| {
-            further.iter().filter_map(|gradients| gradients.get(name)).try_for_each(|grad| {
-                *sum = (&*sum + grad)?;
-                Ok(())
-            })
+        self.0.iter_mut().zip(further.0.values()).try_for_each(|((_, sum), grad)| {
+            *sum = (&*sum + grad)?;
+            Ok(())
         })
     }
 
@@ -72,9 +86,18 @@ impl Gradients {
     /// # Errors
     /// Whatever candle reports.
     pub fn norm(&self) -> Result<f64> {
-        let squares = self.0.values().map(|grad| Ok(f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?)));
+        let squares = self.0.values().map(|grad| match grad.device() {
+            Device::Cpu => with_slices([grad], |[grad]| Ok(squared_norm(grad))),
+            _ => Ok(f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?)),
+        });
         Ok(squares.sum::<Result<f64>>()?.sqrt())
     }
+}
+
+/// Summed over blocks of fixed size, so that it does not depend on the number of threads.
+fn squared_norm(values: &[f32]) -> f64 {
+    let of_blocks: Vec<f64> = values.par_chunks(1 << 14).map(|block| f64::from(lanes::dot(block, block))).collect();
+    of_blocks.iter().sum()
 }
 
 /// The optimizer's state: two moments per parameter and the step count.
@@ -189,7 +212,6 @@ impl AdamW {
 mod tests {
     use super::*;
     use crate::testing::tiny_shape;
-    use candle_core::Device;
     use riser_core::random::Seed;
 
     // import torch

@@ -10,6 +10,7 @@ mod report;
 pub use report::ReinforceReport;
 
 use crate::{
+    cost::Cost,
     forest::Forest,
     kernels::score::{Law, Measured, measure},
     model::Model,
@@ -17,7 +18,7 @@ use crate::{
     parameters::Parameters,
     schedule::Schedule,
     shards,
-    training::{Scored, Training, score},
+    training::{Scored, Training},
 };
 use candle_core::Result;
 use forest::GroupForest;
@@ -29,6 +30,10 @@ use riser_core::{
     objective::{self, ObjectiveConfig, ObjectiveError},
     prefix_tree::PrefixTree,
 };
+
+/// Of so many groups one is scored by the reference policy although only the log asks for it: the penalty looks at the few
+/// groups with a hit and a miss, and the log would otherwise know the divergence of these alone.
+const REFERENCE_SAMPLE: usize = 16;
 
 /// Settings of the reinforcement stage.
 #[derive(Debug, Clone)]
@@ -58,6 +63,23 @@ pub enum ReinforceError {
     /// The objective refused its input or its result.
     #[error("objective: {0}")]
     Objective(#[from] ObjectiveError),
+}
+
+/// The parts of a step, in order; all but the last may come once per micro-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Groups become forests.
+    Forest,
+    /// Log-probabilities of all edges.
+    Forward,
+    /// Whole-vocabulary quantities for the log, and the reference policy's log-probabilities.
+    Measure,
+    /// The loss and its derivative.
+    Objective,
+    /// Gradients of the parameters.
+    Backward,
+    /// The optimizer.
+    Update,
 }
 
 /// The policy in reinforcement training.
@@ -94,12 +116,40 @@ impl Reinforce {
         catalog: &PrefixTree,
         groups: &[RolloutGroup],
     ) -> std::result::Result<ReinforceReport, ReinforceError> {
+        self.watched_step(catalog, groups, &mut |_| {})
+    }
+
+    /// [`step`](Self::step) that calls `ended` at the end of every phase, for those who have a clock.
+    ///
+    /// # Errors
+    /// [`ReinforceError`].
+    pub fn watched_step(
+        &mut self,
+        catalog: &PrefixTree,
+        groups: &[RolloutGroup],
+        ended: &mut dyn FnMut(Phase),
+    ) -> std::result::Result<ReinforceReport, ReinforceError> {
         let mut tally = Tally::new(groups);
         let size = groups.len().div_ceil(self.settings.minibatches).max(1);
         for minibatch in groups.chunks(size) {
-            self.minibatch(catalog, minibatch, &mut tally)?;
+            self.minibatch(catalog, minibatch, &mut tally, ended)?;
         }
         Ok(tally.report())
+    }
+
+    /// What a step on `groups` costs.
+    pub fn cost(&self, catalog: &PrefixTree, groups: &[RolloutGroup]) -> Cost {
+        let mut cost = Cost::default();
+        for shard in self.shards(catalog, &groups.iter().collect::<Vec<_>>()) {
+            cost += Cost::of(&shard.forest, self.training.parameters().shape(), self.settings.space);
+        }
+        cost
+    }
+
+    fn shards<'g>(&self, catalog: &PrefixTree, groups: &[&'g RolloutGroup]) -> Vec<GroupForest<'g>> {
+        let ReinforceSettings { objective, space, micro_batch_tokens: budget, .. } = self.settings;
+        let per_shard = shards::rows_per_shard(budget, self.training.inference_model().kernels());
+        GroupForest::build(catalog, groups, &objective, space, per_shard)
     }
 
     /// One optimizer step.
@@ -108,25 +158,33 @@ impl Reinforce {
         catalog: &PrefixTree,
         groups: &[RolloutGroup],
         tally: &mut Tally,
+        ended: &mut dyn FnMut(Phase),
     ) -> std::result::Result<(), ReinforceError> {
-        let ReinforceSettings { objective, space, micro_batch_tokens: budget, .. } = self.settings;
-        let per_shard = shards::rows_per_shard(budget, self.training.parameters().num_scalars());
-        let shards = GroupForest::build(catalog, groups, &objective, space, per_shard);
+        let ReinforceSettings { objective, micro_batch_tokens: budget, .. } = self.settings;
+        let shards = self.shards(catalog, &groups.iter().collect::<Vec<_>>());
         let lengths: Vec<usize> = shards.iter().map(|shard| shard.forest.num_rows()).collect();
         let micro_batches = shards::cut(&lengths, budget);
+        ended(Phase::Forest);
         let mut batch = vec![];
         let mut kept: Option<Vec<Scored>> = None;
         for micro_batch in &micro_batches {
             let shards = &shards[micro_batch.clone()];
             let scored = self.forward(shards)?;
+            ended(Phase::Forward);
             for (shard, scored) in shards.iter().zip(&scored) {
                 tally.forward(shard, self.whole_vocabulary(shard, scored, tally.measured())?.as_ref());
             }
-            batch.extend(self.objective_groups(shards, &scored)?);
+            for (shard, scored) in shards.iter().zip(&scored) {
+                batch.extend(shard.objective_groups(scored.logprobs()));
+            }
+            ended(Phase::Measure);
             // A single micro-batch's graph is still there for the backward pass; several would not fit in memory.
             kept = (micro_batches.len() == 1).then_some(scored);
         }
+        self.add_reference(catalog, groups, &mut batch)?;
+        ended(Phase::Measure);
         let outcome = objective::evaluate(&objective, &batch)?;
+        ended(Phase::Objective);
         let mut first = 0;
         for micro_batch in micro_batches {
             let shards = &shards[micro_batch];
@@ -141,9 +199,11 @@ impl Reinforce {
             });
             let weighted = scored.into_iter().zip(coefficients).collect();
             self.training.backward_shards(weighted)?;
+            ended(Phase::Backward);
         }
         let learning_rate = self.settings.schedule.at(self.training.optimizer().steps());
         let gradient_norm = self.training.update(learning_rate)?;
+        ended(Phase::Update);
         tally.optimizer_step(outcome, groups.len(), gradient_norm, learning_rate);
         Ok(())
     }
@@ -153,33 +213,47 @@ impl Reinforce {
         self.training.forward_shards(&forests, self.settings.space, self.settings.temperature)
     }
 
-    /// The groups of several shards as the objective reads them.
-    fn objective_groups(&self, shards: &[GroupForest<'_>], scored: &[Scored]) -> Result<Vec<objective::Group>> {
-        let of_shard = |(shard, scored): (&GroupForest<'_>, &Scored)| {
-            let reference = self.reference_logprobs(shard)?;
-            Ok(shard.objective_groups(&scored.logprobs()?, reference.as_deref()))
+    /// Lets the reference policy score the groups whose loss looks at it, and a few more for the log.
+    fn add_reference(
+        &self,
+        catalog: &PrefixTree,
+        groups: &[RolloutGroup],
+        batch: &mut [objective::Group],
+    ) -> Result<()> {
+        let Some(reference) = &self.reference else {
+            return Ok(());
         };
-        let groups = shards.par_iter().zip(scored).map(of_shard).collect::<Result<Vec<_>>>()?;
-        Ok(groups.into_iter().flatten().collect())
+        let mut wanted: Vec<bool> = (0..batch.len()).map(|place| place.is_multiple_of(REFERENCE_SAMPLE)).collect();
+        objective::passing(batch).into_iter().for_each(|place| wanted[place] = true);
+        let (groups, mut batch): (Vec<_>, Vec<_>) =
+            groups.iter().zip(batch).zip(wanted).filter(|(_, wanted)| *wanted).map(|(pair, _)| pair).unzip();
+        let shards = self.shards(catalog, &groups);
+        let ReinforceSettings { space, temperature, .. } = self.settings;
+        let of_shard = |shard: &GroupForest<'_>| {
+            self.training.logprobs_under(reference, &shard.forest, Law { space, temperature })
+        };
+        let logprobs = shards.par_iter().map(of_shard).collect::<Result<Vec<_>>>()?;
+        let scored = shards.iter().zip(&logprobs).flat_map(|(shard, logprobs)| shard.completions(logprobs));
+        for (group, scored) in batch.iter_mut().zip(scored) {
+            for (completion, logprobs) in group.completions.iter_mut().zip(scored) {
+                completion.reference_logprob = logprobs;
+            }
+        }
+        Ok(())
     }
 
     /// In catalog space the full softmax is not computed; for the log it is measured at the first decisions of a batch.
     fn whole_vocabulary(&self, part: &GroupForest<'_>, scored: &Scored, before: usize) -> Result<Option<Measured>> {
-        const DECISIONS: usize = 256;
+        const DECISIONS: usize = 64;
         let ReinforceSettings { space, temperature, .. } = self.settings;
         if space == LogprobSpace::Vocabulary || part.forest.num_edges() == 0 || before >= DECISIONS {
             return Ok(None);
         }
         let decisions = part.forest.decisions.first(DECISIONS - before);
-        let hidden = scored.hidden.detach().narrow(0, 0, decisions.len())?;
+        let hidden = scored.hidden(decisions.len())?;
         let model = self.training.inference_model();
         let law = Law { space: LogprobSpace::Vocabulary, temperature };
         Ok(Some(measure(model.kernels(), &hidden, model.head(), &decisions, law)?))
-    }
-
-    fn reference_logprobs(&self, part: &GroupForest<'_>) -> Result<Option<Vec<f32>>> {
-        let law = Law { space: self.settings.space, temperature: self.settings.temperature };
-        self.reference.as_ref().map(|model| score(model, &part.forest, law)?.logprobs()).transpose()
     }
 }
 

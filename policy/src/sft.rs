@@ -5,7 +5,7 @@
 //! ```
 //! In catalog space this is the loss of MSL (method 4). The prompt carries no loss.
 
-use crate::kernels::score::Law;
+use crate::kernels::{Kernels, score::Law};
 use crate::{
     checkpoint::{self, CheckpointError},
     forest::{Forest, ForestBuilder},
@@ -14,7 +14,7 @@ use crate::{
     parameters::Parameters,
     schedule::Schedule,
     shards,
-    training::{OPTIMIZER_FILE, Training, TrainingState, score},
+    training::{OPTIMIZER_FILE, Training, TrainingState, logprobs},
 };
 use candle_core::{Device, Result};
 use rayon::prelude::*;
@@ -162,15 +162,16 @@ impl<'d> Sft<'d> {
         } as f64;
         let tokens: usize = rows.iter().map(|example| example.prompt.len() + lengths(example)).sum();
         let mut total = 0.0;
-        let (space, num_scalars) = (self.settings.space, self.parameters().num_scalars());
-        for forests in forests(self.catalog, space, &rows, self.settings.micro_batch_tokens, num_scalars) {
+        let (space, kernels) = (self.settings.space, self.model().kernels());
+        for forests in forests(self.catalog, space, &rows, self.settings.micro_batch_tokens, kernels) {
             let shards: Vec<&Forest> = forests.iter().collect();
             let mut weighted = vec![];
             for scored in self.training.forward_shards(&shards, space, 1.0)? {
-                let logprobs = scored.logprobs()?;
+                let logprobs = scored.logprobs();
                 total -= logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
                 // Every edge of a row's own chain belongs to its target, so all have the same coefficient.
-                weighted.push((scored, vec![(-1.0 / denominator) as f32; logprobs.len()]));
+                let coefficients = vec![(-1.0 / denominator) as f32; logprobs.len()];
+                weighted.push((scored, coefficients));
             }
             self.training.backward_shards(weighted)?;
         }
@@ -199,11 +200,11 @@ fn forests<'r>(
     space: LogprobSpace,
     rows: &'r [&SftExample],
     budget: usize,
-    num_scalars: usize,
+    kernels: Kernels,
 ) -> impl Iterator<Item = Vec<Forest>> + use<'r> {
     let lengths: Vec<usize> =
         rows.iter().map(|row| row.prompt.len() + catalog.nodes_to(row.target).len() - 1).collect();
-    let per_shard = shards::rows_per_shard(budget, num_scalars);
+    let per_shard = shards::rows_per_shard(budget, kernels);
     shards::cut(&lengths, budget).into_iter().map(move |micro_batch| {
         let shards = shards::cut(&lengths[micro_batch.clone()], per_shard);
         let rows = &rows[micro_batch];
@@ -232,10 +233,10 @@ pub fn nats_per_item(
 ) -> Result<f64> {
     let rows: Vec<&SftExample> = examples.iter().collect();
     let mut total = 0.0;
-    for forests in forests(catalog, space, &rows, micro_batch_tokens, 0) {
-        let of_shard = |forest: &Forest| score(model, forest, Law { space, temperature: 1.0 })?.logprobs();
-        let logprobs: Vec<Vec<f32>> = forests.par_iter().map(of_shard).collect::<Result<_>>()?;
-        total -= logprobs.into_iter().flatten().map(f64::from).sum::<f64>();
+    for forests in forests(catalog, space, &rows, micro_batch_tokens, model.kernels()) {
+        let of_shard = |forest: &Forest| logprobs(model, forest, Law { space, temperature: 1.0 });
+        let of_shards: Vec<Vec<f32>> = forests.par_iter().map(of_shard).collect::<Result<_>>()?;
+        total -= of_shards.into_iter().flatten().map(f64::from).sum::<f64>();
     }
     Ok(total / examples.len().max(1) as f64)
 }

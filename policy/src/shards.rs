@@ -1,23 +1,34 @@
 //! Cutting a batch into **shards**: forests small enough that a pass over one stays in a core's cache, many enough that
 //! every core has one.
 //!
-//! Shards are passed forward and backward independently, each on one thread, and their gradients are summed in order. Where
-//! the cuts fall depends on the batch and the model alone, so a result does not depend on the number of threads.
+//! Shards are passed forward and backward independently, each on one thread. Their gradients are summed in **lanes**: runs of
+//! shards that follow each other, each with memory for one sum, added in order at the end. Where the cuts fall depends on the
+//! batch and the model alone, so a result does not depend on the number of threads.
 
+use crate::kernels::Kernels;
 use std::ops::Range;
 
 /// Rows that a shard should have: a hidden state of 512 numbers then takes half a MiB.
 const SHARD_ROWS: usize = 256;
 
-/// Scalars of gradients that the shards of one batch may hold together (256 MiB).
+/// Most lanes: as many threads are busy in the backward pass of a small model; more would spend their time with adding sums.
+const MOST_LANES: usize = 8;
+
+/// Scalars of gradients that all lanes may hold together (256 MiB).
 const MAX_GRADIENT_SCALARS: usize = 64 << 20;
 
-/// Rows of a shard for a model of `num_scalars` parameters when at most `budget` rows are in memory at a time.
-///
-/// Every shard has gradients of its own for a moment, so a large model gets few shards.
-pub(crate) fn rows_per_shard(budget: usize, num_scalars: usize) -> usize {
-    let most_shards = (MAX_GRADIENT_SCALARS / num_scalars.max(1)).max(1);
-    budget.div_ceil(most_shards).max(SHARD_ROWS).min(budget.max(1))
+/// Rows of a shard when at most `budget` rows are in memory at a time. Other devices take the whole budget at once.
+pub(crate) fn rows_per_shard(budget: usize, kernels: Kernels) -> usize {
+    match kernels {
+        Kernels::Fused => SHARD_ROWS.min(budget.max(1)),
+        Kernels::Composed => budget,
+    }
+}
+
+/// The lanes of shards with `rows` each, for a model of `num_scalars` parameters.
+pub(crate) fn lanes(rows: &[usize], num_scalars: usize) -> Vec<Range<usize>> {
+    let most = (MAX_GRADIENT_SCALARS / num_scalars.max(1)).clamp(1, MOST_LANES);
+    cut(rows, rows.iter().sum::<usize>().div_ceil(most))
 }
 
 /// Cuts a list of trees with `rows` each into runs of about equal size, as many as runs of `limit` rows would take.
@@ -70,10 +81,10 @@ mod tests {
     }
 
     #[test]
-    fn a_large_model_has_one_shard_and_a_small_one_many() {
-        assert_eq!(rows_per_shard(8192, 1_500_000_000), 8192);
-        assert_eq!(rows_per_shard(8192, 1_300_000), 256);
-        assert_eq!(rows_per_shard(8192, 16 << 20), 2048);
-        assert_eq!(rows_per_shard(100, 1_300_000), 100);
+    fn a_large_model_has_one_lane_and_a_small_one_several() {
+        assert_eq!(lanes(&[250; 16], 1_500_000_000).len(), 1);
+        assert_eq!(lanes(&[250; 16], 30_000_000), [0..8, 8..16]);
+        assert_eq!(lanes(&[250; 16], 1_300_000).len(), 8);
+        assert_eq!(lanes(&[250; 3], 1_300_000), [0..1, 1..2, 2..3]);
     }
 }

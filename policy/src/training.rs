@@ -3,20 +3,32 @@
 //! The loss never exists as a tensor. The caller reads log-probabilities, decides `c_e = dL / d logprob_e` for every edge
 //! (the objective does, in f64), and the backward pass starts from `sum_e c_e logprob_e`, whose gradient is that of the loss.
 
+mod pass;
 mod state;
 
+pub use pass::Scored;
 pub use state::{OPTIMIZER_FILE, TrainingState};
 
 use crate::{
     forest::Forest,
-    kernels::score::{Law, edge_logprobs},
+    kernels::{
+        Kernels,
+        score::{Law, measure},
+    },
     model::Model,
     optimizer::{AdamW, AdamWSettings, Gradients},
     parameters::Parameters,
+    shards,
+    tape::{Sums, Tape, Transposed},
 };
 use candle_core::{Result, Tensor};
+use pass::{Pass, TapePass, graph_gradients};
 use rayon::prelude::*;
 use riser_core::logprob_space::LogprobSpace;
+use std::sync::{Arc, Mutex};
+
+/// A pass with a coefficient per edge.
+type Weighted = (Box<TapePass>, Vec<f32>);
 
 /// Parameters, optimizer and the gradients summed so far.
 #[derive(Debug)]
@@ -27,30 +39,19 @@ pub struct Training {
     optimizer: AdamW,
     gradients: Gradients,
     has_gradients: bool,
+    /// Not in use at the moment, with their memory.
+    tapes: Mutex<Vec<Tape>>,
+    /// The weights of the last forward pass, for their memory.
+    transposed: Mutex<Arc<Transposed>>,
+    /// Memory for the gradients of the shards, see [`shards::lanes`].
+    sums: Vec<Sums>,
 }
 
-/// A forward pass that still knows its graph.
-pub struct Scored {
-    logprobs: Tensor,
-    /// Final states of the decisions' rows `[D, H]`.
-    pub(crate) hidden: Tensor,
-}
-
-impl Scored {
-    /// Log-probability of every edge of the forest `[E]`.
-    ///
-    /// # Errors
-    /// Whatever candle reports.
-    pub fn logprobs(&self) -> Result<Vec<f32>> {
-        self.logprobs.to_vec1()
-    }
-}
-
-/// Scores every edge of a forest with any model.
-pub(crate) fn score(model: &Model, forest: &Forest, law: Law) -> Result<Scored> {
+/// Log-probability of every edge of a forest `[E]` under any model, without gradients.
+pub(crate) fn logprobs(model: &Model, forest: &Forest, law: Law) -> Result<Vec<f32>> {
     let hidden = model.hidden(&forest.rows, None)?;
-    let logprobs = edge_logprobs(model.kernels(), &hidden, model.head(), &forest.decisions, law)?;
-    Ok(Scored { logprobs, hidden })
+    let measured = measure(model.kernels(), &hidden, model.head(), &forest.decisions, law)?;
+    Ok(measured.edge_logprobs(law.space, &forest.decisions))
 }
 
 impl Training {
@@ -69,7 +70,17 @@ impl Training {
     /// Whatever candle reports.
     pub fn resume(parameters: Parameters, optimizer: AdamW) -> Result<Self> {
         let (model, frozen) = (parameters.trainable_model()?, parameters.inference_model()?);
-        Ok(Self { parameters, model, frozen, optimizer, gradients: Gradients::default(), has_gradients: false })
+        Ok(Self {
+            parameters,
+            model,
+            frozen,
+            optimizer,
+            gradients: Gradients::default(),
+            has_gradients: false,
+            tapes: Mutex::default(),
+            transposed: Mutex::default(),
+            sums: vec![],
+        })
     }
 
     /// A copy of everything that the next step depends on, which later steps do not change.
@@ -95,12 +106,12 @@ impl Training {
         &self.frozen
     }
 
-    /// Log-probabilities of all edges, with the graph for [`backward`](Self::backward).
+    /// Log-probabilities of all edges, with what [`backward`](Self::backward) needs.
     ///
     /// # Errors
     /// Whatever candle reports.
     pub fn forward(&self, forest: &Forest, space: LogprobSpace, temperature: f32) -> Result<Scored> {
-        score(&self.model, forest, Law { space, temperature })
+        Ok(self.forward_shards(&[forest], space, temperature)?.remove(0))
     }
 
     /// [`forward`](Self::forward) of several forests, side by side.
@@ -108,7 +119,30 @@ impl Training {
     /// # Errors
     /// Whatever candle reports.
     pub fn forward_shards(&self, shards: &[&Forest], space: LogprobSpace, temperature: f32) -> Result<Vec<Scored>> {
-        shards.par_iter().map(|forest| self.forward(forest, space, temperature)).collect()
+        let law = Law { space, temperature };
+        match self.model.kernels() {
+            Kernels::Fused => {
+                let transposed = self.transposed()?;
+                let of_shard = |forest: &&Forest| {
+                    Scored::on_tape(self.tape().with_transposed(transposed.clone()), &self.frozen, forest, law)
+                };
+                shards.par_iter().map(of_shard).collect()
+            }
+            Kernels::Composed => shards.iter().map(|forest| Scored::with_graph(&self.model, forest, law)).collect(),
+        }
+    }
+
+    /// Log-probability of every edge of a forest `[E]` under another model of the same shape, without gradients.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub(crate) fn logprobs_under(&self, model: &Model, forest: &Forest, law: Law) -> Result<Vec<f32>> {
+        if model.kernels() == Kernels::Composed {
+            return logprobs(model, forest, law);
+        }
+        let (tape, logprobs) = Scored::on_tape(self.tape(), model, forest, law)?.cancel();
+        tape.into_iter().for_each(|tape| self.put_away(tape));
+        Ok(logprobs)
     }
 
     /// Adds the gradient of `sum_e coefficients[e] logprob_e` to the sum.
@@ -130,19 +164,75 @@ impl Training {
     /// # Panics
     /// If there is not one coefficient per edge.
     pub fn backward_shards(&mut self, shards: Vec<(Scored, Vec<f32>)>) -> Result<()> {
-        let parameters = &self.parameters;
-        let gradients = shards.into_par_iter().map(|(scored, coefficients)| {
-            assert_eq!(coefficients.len(), scored.logprobs.elem_count(), "one coefficient per edge");
-            if coefficients.is_empty() {
-                return Ok(None);
+        let (mut tapes, mut graphs, mut rows) = (vec![], vec![], vec![]);
+        for (scored, coefficients) in shards {
+            assert_eq!(coefficients.len(), scored.logprobs().len(), "one coefficient per edge");
+            let has_edges = !coefficients.is_empty();
+            self.has_gradients |= has_edges;
+            let scored_rows = scored.rows();
+            match scored.pass {
+                Pass::Tape(pass) if has_edges => {
+                    tapes.push((pass, coefficients));
+                    rows.push(scored_rows);
+                }
+                Pass::Tape(pass) => self.put_away(pass.cancel()),
+                Pass::Graph { logprobs, .. } if has_edges => graphs.push((logprobs, coefficients)),
+                Pass::Graph { .. } => {}
             }
-            let coefficients = Tensor::from_vec(coefficients, scored.logprobs.shape(), scored.logprobs.device())?;
-            let grads = (scored.logprobs * coefficients)?.sum_all()?.backward()?;
-            Gradients::of(parameters, &grads).map(Some)
-        });
-        let gradients: Vec<Gradients> = gradients.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-        self.has_gradients |= !gradients.is_empty();
-        self.gradients.add(gradients)
+        }
+        self.backward_graphs(graphs)?;
+        self.backward_tapes(tapes, &rows)
+    }
+
+    fn backward_graphs(&mut self, graphs: Vec<(Tensor, Vec<f32>)>) -> Result<()> {
+        for (logprobs, coefficients) in graphs {
+            let grads = graph_gradients(&logprobs, coefficients)?;
+            self.gradients.add(Gradients::of(&self.parameters, &grads)?)?;
+        }
+        Ok(())
+    }
+
+    fn backward_tapes(&mut self, passes: Vec<Weighted>, rows: &[usize]) -> Result<()> {
+        if passes.is_empty() {
+            return Ok(());
+        }
+        let runs = shards::lanes(rows, self.parameters.num_scalars());
+        let mut passes = passes.into_iter();
+        let lanes: Vec<Vec<_>> = runs.iter().map(|run| passes.by_ref().take(run.len()).collect()).collect();
+        while self.sums.len() < lanes.len() {
+            self.sums.push(Sums::new(self.parameters.vars().values().map(|var| var.elem_count())));
+        }
+        let mut sums = std::mem::take(&mut self.sums);
+        let used = &mut sums[..lanes.len()];
+        let of_lane = |(lane, sums): (Vec<Weighted>, &mut Sums)| {
+            sums.reset();
+            for (pass, coefficients) in lane {
+                self.put_away(pass.backward(self.frozen.head_weight(), &coefficients, sums)?);
+            }
+            Result::Ok(())
+        };
+        lanes.into_par_iter().zip(&mut *used).try_for_each(of_lane)?;
+        self.gradients.add(Gradients::of_sums(&self.parameters, used)?)?;
+        self.sums = sums;
+        Ok(())
+    }
+
+    /// The weights as they are now, transposed.
+    fn transposed(&self) -> Result<Arc<Transposed>> {
+        let mut transposed = self.transposed.lock().expect("no holder of the lock panics");
+        // The memory is ours again as soon as no tape holds it.
+        let mut fresh = Arc::try_unwrap(std::mem::take(&mut *transposed)).unwrap_or_default();
+        fresh.refresh(&self.frozen)?;
+        *transposed = Arc::new(fresh);
+        Ok(transposed.clone())
+    }
+
+    fn tape(&self) -> Tape {
+        self.tapes.lock().expect("no holder of the lock panics").pop().unwrap_or_default()
+    }
+
+    fn put_away(&self, tape: Tape) {
+        self.tapes.lock().expect("no holder of the lock panics").push(tape);
     }
 
     /// The gradients summed since the last update.

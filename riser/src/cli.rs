@@ -79,7 +79,7 @@ pub(crate) enum Command {
     Report(Report),
     /// Proves the invariants of a run again from its event log.
     Audit(Audit),
-    /// Measures parts of riser on this machine.
+    /// Measures what this machine makes of catalogs and of training.
     Bench(bench::Bench),
     /// Looks at the configuration.
     Config(Config),

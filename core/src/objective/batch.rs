@@ -20,8 +20,8 @@ pub struct Completion {
     /// [`ObjectiveConfig::needs_behaviour`].
     #[serde(default)]
     pub behaviour_logprob: Vec<f64>,
-    /// `[T]` log-probability under the frozen reference policy; may be empty unless
-    /// [`ObjectiveConfig::needs_reference`].
+    /// `[T]` log-probability under the frozen reference policy; may be empty unless the group is one of
+    /// [`passing`](super::passing) and [`ObjectiveConfig::needs_reference`].
     #[serde(default)]
     pub reference_logprob: Vec<f64>,
     /// `[T]` number of legal children before each token; 1 marks a forced token.
@@ -61,16 +61,17 @@ pub(super) fn validate(config: &ObjectiveConfig, groups: &[Group]) -> Result<(),
     if groups.is_empty() {
         return Err(ObjectiveError::EmptyBatch);
     }
+    let Routing { passed, failed, .. } = Routing::of(groups);
     for (group_index, group) in groups.iter().enumerate() {
+        let passes = passed.binary_search(&group_index).is_ok();
         if group.completions.is_empty() && config.needs_completions() {
             return Err(ObjectiveError::EmptyGroup { group: group_index });
         }
         for (completion_index, completion) in group.completions.iter().enumerate() {
             let place = Place::Completion { group: group_index, completion: completion_index };
-            completion.validate(config, place)?;
+            completion.validate(config, passes, place)?;
         }
     }
-    let failed = Routing::of(groups).failed;
     for (group_index, group) in groups.iter().enumerate() {
         let is_needed = config.needs_target_for_all_groups()
             || (config.needs_target_of_failed_groups() && failed.binary_search(&group_index).is_ok());
@@ -85,7 +86,7 @@ pub(super) fn validate(config: &ObjectiveConfig, groups: &[Group]) -> Result<(),
 }
 
 impl Completion {
-    fn validate(&self, config: &ObjectiveConfig, place: Place) -> Result<(), ObjectiveError> {
+    fn validate(&self, config: &ObjectiveConfig, passes: bool, place: Place) -> Result<(), ObjectiveError> {
         if !self.reward.is_finite() {
             return Err(ObjectiveError::RewardNotFinite { place, value: self.reward });
         }
@@ -94,7 +95,7 @@ impl Completion {
         check_logprobs(&self.logprob, "logprob", num_tokens, place)?;
         for (field, values, is_needed) in [
             ("behaviour_logprob", &self.behaviour_logprob, config.needs_behaviour()),
-            ("reference_logprob", &self.reference_logprob, config.needs_reference()),
+            ("reference_logprob", &self.reference_logprob, passes && config.needs_reference()),
         ] {
             if is_needed || !values.is_empty() {
                 check_logprobs(values, field, num_tokens, place)?;

@@ -42,7 +42,7 @@ impl ObjectiveConfig {
         self.uses_policy_loss() && (self.surrogate != Surrogate::Reinforce || self.penalises_from(Anchor::Behaviour))
     }
 
-    /// Whether completions must come with log-probabilities under the reference policy.
+    /// Whether completions of [`passing`](super::passing) groups must come with log-probabilities under the reference policy.
     pub fn needs_reference(&self) -> bool {
         self.uses_policy_loss() && self.penalises_from(Anchor::Reference)
     }

@@ -25,7 +25,8 @@ pub struct Diagnostics {
     pub kl_cov_forced_share: f64,
     /// Mean importance ratio of all tokens; 1 on fresh samples.
     pub mean_ratio: Option<f64>,
-    /// Mean divergence of all tokens from the anchor by the k3 estimate, in nats.
+    /// Mean divergence from the anchor by the k3 estimate, in nats, of all tokens whose log-probability under the anchor was
+    /// given.
     pub anchor_kl: Option<f64>,
     /// Mean |logprob - behaviour_logprob| of all tokens, in nats: the mismatch of worker and learner on fresh samples.
     pub mismatch_mean: Option<f64>,

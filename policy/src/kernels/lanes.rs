@@ -94,6 +94,11 @@ pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
     largest + fold(values, 0.0, |sum, value| sum + exp(value - largest), |a, b| a + b).ln()
 }
 
+/// `sum_i e^(x_i - shift) x_i`
+pub(crate) fn expectation(values: &[f32], shift: f32) -> f32 {
+    fold(values, 0.0, |sum, value| exp(value - shift).mul_add(value, sum), |a, b| a + b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

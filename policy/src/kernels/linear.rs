@@ -7,7 +7,7 @@
 use super::{
     BLOCK_ROWS, Kernels,
     matrix::{Mat, MatMut, Store, matmul},
-    storage::{slice, tensor, with_slices},
+    storage::slice,
 };
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -30,49 +30,57 @@ pub(crate) fn linear(kernels: Kernels, x_ti: &Tensor, weight_oi: &Tensor, bias_o
 
 struct Linear;
 
-fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
-    let mut y = vec![0.0; x.len() / inputs * outputs];
+/// `y = x W^T + b`, or `y += x W^T` onto what is there, with `weight_io` as `W^T`.
+pub(crate) fn forward(x: &[f32], weight_io: Mat<'_>, start: Start<'_>, y: &mut [f32]) {
+    let (inputs, outputs) = weight_io.dims();
     y.par_chunks_mut(BLOCK_ROWS * outputs).zip(x.par_chunks(BLOCK_ROWS * inputs)).for_each(|(y, x)| {
         let rows = x.len() / inputs;
-        if let Some(bias) = bias {
-            y.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
-        }
-        let into = if bias.is_some() { Store::Accumulate } else { Store::Overwrite };
-        let (x, weight) = (Mat::new(x, rows, inputs), Mat::new(weight, outputs, inputs));
-        matmul(MatMut::new(y, rows, outputs), into, 1.0, x, weight.t());
+        let into = match start {
+            Start::Nothing => Store::Overwrite,
+            Start::Bias(bias) => {
+                y.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
+                Store::Accumulate
+            }
+            Start::Present => Store::Accumulate,
+        };
+        matmul(MatMut::new(y, rows, outputs), into, 1.0, Mat::new(x, rows, inputs), weight_io);
     });
-    y
 }
 
-fn input_gradient(dy: &[f32], weight: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
-    let mut dx = vec![0.0; dy.len() / outputs * inputs];
+/// What the product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    Nothing,
+    Bias(&'a [f32]),
+    /// The content of the destination.
+    Present,
+}
+
+/// `dx = dy W`, or `dx += dy W`.
+pub(crate) fn input_gradient(dy: &[f32], weight: &[f32], inputs: usize, dx: &mut [f32], into: Store) {
+    let outputs = weight.len() / inputs;
     dx.par_chunks_mut(BLOCK_ROWS * inputs).zip(dy.par_chunks(BLOCK_ROWS * outputs)).for_each(|(dx, dy)| {
         let rows = dy.len() / outputs;
         let (dy, weight) = (Mat::new(dy, rows, outputs), Mat::new(weight, outputs, inputs));
-        matmul(MatMut::new(dx, rows, inputs), Store::Overwrite, 1.0, dy, weight);
+        matmul(MatMut::new(dx, rows, inputs), into, 1.0, dy, weight);
     });
-    dx
 }
 
-fn weight_gradient(x: &[f32], dy: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
-    let rows = x.len() / inputs;
-    let mut dweight = vec![0.0; outputs * inputs];
+/// `dW = dy^T x`, or `dW += dy^T x`.
+pub(crate) fn weight_gradient(x: &[f32], dy: &[f32], inputs: usize, dweight: &mut [f32], into: Store) {
+    let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
     dweight.par_chunks_mut(WEIGHT_ROWS * inputs).enumerate().for_each(|(block, dweight)| {
         let count = dweight.len() / inputs;
-        if rows > 0 {
-            let dy = Mat::strided(&dy[block * WEIGHT_ROWS..], rows, count, outputs);
-            matmul(MatMut::new(dweight, count, inputs), Store::Overwrite, 1.0, dy.t(), Mat::new(x, rows, inputs));
-        }
+        let dy = Mat::strided(dy.get(block * WEIGHT_ROWS..).unwrap_or_default(), rows, count, outputs);
+        matmul(MatMut::new(dweight, count, inputs), into, 1.0, dy.t(), Mat::new(x, rows, inputs));
     });
-    dweight
 }
 
-fn bias_gradient(dy: &[f32], outputs: usize) -> Vec<f32> {
-    let mut dbias = vec![0.0; outputs];
-    for row in dy.chunks_exact(outputs) {
+/// `db += sum_t dy`.
+pub(crate) fn bias_gradient(dy: &[f32], dbias: &mut [f32]) {
+    for row in dy.chunks_exact(dbias.len()) {
         dbias.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
-    dbias
 }
 
 fn out_shape(x: &Layout, weight: &Layout) -> Result<(usize, usize, Shape)> {
@@ -91,16 +99,9 @@ impl CustomOp2 for Linear {
 
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let (inputs, outputs, shape) = out_shape(l1, l2)?;
-        Ok((CpuStorage::F32(forward(slice(s1, l1)?, slice(s2, l2)?, None, inputs, outputs)), shape))
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (outputs, inputs) = w.dims2()?;
-        with_slices([x, w, dy], |[xs, ws, dys]| {
-            let dx = tensor(input_gradient(dys, ws, inputs, outputs), x.shape())?;
-            let dw = tensor(weight_gradient(xs, dys, inputs, outputs), w.shape())?;
-            Ok((Some(dx), Some(dw)))
-        })
+        let mut y = vec![0.0; shape.elem_count()];
+        forward(slice(s1, l1)?, Mat::new(slice(s2, l2)?, outputs, inputs).t(), Start::Nothing, &mut y);
+        Ok((CpuStorage::F32(y), shape))
     }
 }
 
@@ -119,38 +120,26 @@ impl CustomOp3 for Linear {
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (inputs, outputs, shape) = out_shape(l1, l2)?;
-        let y = forward(slice(s1, l1)?, slice(s2, l2)?, Some(slice(s3, l3)?), inputs, outputs);
+        let mut y = vec![0.0; shape.elem_count()];
+        let weight_io = Mat::new(slice(s2, l2)?, outputs, inputs).t();
+        forward(slice(s1, l1)?, weight_io, Start::Bias(slice(s3, l3)?), &mut y);
         Ok((CpuStorage::F32(y), shape))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (outputs, inputs) = w.dims2()?;
-        with_slices([x, w, dy], |[xs, ws, dys]| {
-            let dx = tensor(input_gradient(dys, ws, inputs, outputs), x.shape())?;
-            let dw = tensor(weight_gradient(xs, dys, inputs, outputs), w.shape())?;
-            let db = tensor(bias_gradient(dys, outputs), b.shape())?;
-            Ok((Some(dx), Some(dw), Some(db)))
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{assert_forms_agree, wave};
-    use super::*;
 
     #[test]
-    fn fused_and_composed_agree_in_values_and_gradients() {
+    fn tape_and_composed_agree_in_values_and_gradients() {
         // More rows and outputs than one block, neither a multiple of it.
         let (x, w, b) = (wave(&[150, 24], 0.3), wave(&[131, 24], 0.7), wave(&[131], 1.1));
-        assert_forms_agree(&[&x, &w, &b], |kernels, args| linear(kernels, &args[0], &args[1], Some(&args[2])));
-        assert_forms_agree(&[&x, &w], |kernels, args| linear(kernels, &args[0], &args[1], None));
+        assert_forms_agree!([x], [w, b], |ops, args, weights| ops.linear(&args[0], &weights[0], Some(&weights[1])));
+        assert_forms_agree!([x], [w], |ops, args, weights| ops.linear(&args[0], &weights[0], None));
+        let residual = wave(&[150, 131], 1.7);
+        assert_forms_agree!([residual, x], [w], |ops, args, weights| {
+            ops.linear_onto(&args[0], &args[1], &weights[0])
+        });
     }
 }

@@ -37,6 +37,11 @@ impl<'a> Mat<'a> {
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
+    /// Rows and columns.
+    pub(crate) fn dims(self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
     /// The transpose, without moving anything.
     pub(crate) fn t(self) -> Self {
         Self {

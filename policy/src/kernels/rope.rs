@@ -7,17 +7,14 @@
 //! ```
 //! The backward pass is the rotation by the opposite angle.
 
-use super::{
-    BLOCK_ROWS, Kernels,
-    storage::{slice, tensor, with_slices},
-};
+use super::{BLOCK_ROWS, Kernels, storage::slice};
 use crate::shape::{self, RotaryPrecision};
 use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Cosines and sines of every row's position.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rotation {
     /// `[T, D/2]`
     cos: Arc<[f32]>,
@@ -53,23 +50,23 @@ impl Rotation {
         Self { cos: rows(&cos), sin: rows(&sin), head_dim }
     }
 
-    fn rotate(&self, x: &[f32], width: usize, direction: f32) -> Vec<f32> {
+    /// Rotates every head of every row in place: forward, or backward by the opposite angle.
+    pub(crate) fn rotate(&self, x: &mut [f32], width: usize, turn: Turn) {
         let half = self.head_dim / 2;
-        let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(width).zip(x.par_chunks(width)).enumerate().with_min_len(BLOCK_ROWS).for_each(
-            |(row, (y, x))| {
-                let (cos, sin) = (&self.cos[row * half..][..half], &self.sin[row * half..][..half]);
-                for (y, x) in y.chunks_exact_mut(self.head_dim).zip(x.chunks_exact(self.head_dim)) {
-                    let ((y_low, y_high), (x_low, x_high)) = (y.split_at_mut(half), x.split_at(half));
-                    for c in 0..half {
-                        let sin = direction * sin[c];
-                        y_low[c] = x_low[c] * cos[c] - x_high[c] * sin;
-                        y_high[c] = x_high[c] * cos[c] + x_low[c] * sin;
-                    }
+        let direction = match turn {
+            Turn::Forward => 1.0,
+            Turn::Back => -1.0,
+        };
+        x.par_chunks_mut(width).enumerate().with_min_len(BLOCK_ROWS).for_each(|(row, x)| {
+            let (cos, sin) = (&self.cos[row * half..][..half], &self.sin[row * half..][..half]);
+            for head in x.chunks_exact_mut(self.head_dim) {
+                let (low, high) = head.split_at_mut(half);
+                for c in 0..half {
+                    let sin = direction * sin[c];
+                    (low[c], high[c]) = (low[c] * cos[c] - high[c] * sin, high[c] * cos[c] + low[c] * sin);
                 }
-            },
-        );
-        y
+            }
+        });
     }
 
     fn composed(&self, x_tw: &Tensor) -> Result<Tensor> {
@@ -84,6 +81,13 @@ impl Rotation {
         let y_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
         Tensor::cat(&[y_low, y_high], D::Minus1)?.reshape((rows, width))
     }
+}
+
+/// Which way to rotate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Turn {
+    Forward,
+    Back,
 }
 
 /// Rotates every head of every row of `x_tw` (`[T, heads * D]`) by its position.
@@ -103,12 +107,9 @@ impl CustomOp1 for Rope {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, width) = layout.shape().dims2()?;
-        Ok((CpuStorage::F32(self.0.rotate(slice(storage, layout)?, width, 1.0)), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let (_, width) = x.dims2()?;
-        with_slices([dy], |[dys]| Ok(Some(tensor(self.0.rotate(dys, width, -1.0), x.shape())?)))
+        let mut y = slice(storage, layout)?.to_vec();
+        self.0.rotate(&mut y, width, Turn::Forward);
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 }
 
@@ -118,11 +119,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fused_and_composed_agree_in_values_and_gradients() {
+    fn tape_and_composed_agree_in_values_and_gradients() {
         let positions: Vec<u32> = (0..40).map(|row| row * 7 % 23).collect();
         // 16 / 2 heads of 8.
         let shape = shape::Shape { num_attention_heads: 2, ..crate::testing::tiny_shape() };
         let rotation = Rotation::new(&positions, &shape);
-        assert_forms_agree(&[&wave(&[40, 24], 0.3)], |kernels, args| rope(kernels, &args[0], &rotation));
+        let x = wave(&[40, 24], 0.3);
+        assert_forms_agree!([x], [], |ops, args, _weights| ops.rope(args[0].to_owned(), &rotation));
     }
 }

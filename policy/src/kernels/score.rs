@@ -14,10 +14,12 @@ mod backward;
 mod composed;
 mod forward;
 
-use super::{Kernels, storage::slice};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+pub(crate) use backward::{Pass, room};
+pub(crate) use forward::measure as measure_slices;
+
+use super::Kernels;
+use candle_core::{Result, Tensor};
 use riser_core::logprob_space::LogprobSpace;
-use std::sync::{Arc, OnceLock};
 
 /// Decisions of a forest, in row order: decision `d` belongs to row `d` of the scored hidden states.
 #[derive(Debug, Clone, Default)]
@@ -133,77 +135,30 @@ pub(crate) fn measure(
     }
 }
 
-/// Log-probabilities of the asked edges `[E]`, with gradients. Shapes as [`measure`].
-pub(crate) fn edge_logprobs(
-    kernels: Kernels,
+/// Log-probabilities of the asked edges `[E]` by candle's differentiable operations. Shapes as [`measure`].
+pub(crate) fn composed_edge_logprobs(
     hidden_dh: &Tensor,
     head_vh: &Tensor,
-    decisions: &Arc<Decisions>,
+    decisions: &Decisions,
     law: Law,
 ) -> Result<Tensor> {
-    match kernels {
-        Kernels::Fused => {
-            let op = EdgeLogprobs { decisions: decisions.clone(), law, measured: OnceLock::new() };
-            hidden_dh.contiguous()?.apply_op2(head_vh, op)
-        }
-        Kernels::Composed => composed::edge_logprobs(hidden_dh, head_vh, decisions, law),
-    }
+    composed::edge_logprobs(hidden_dh, head_vh, decisions, law)
 }
 
-struct EdgeLogprobs {
-    decisions: Arc<Decisions>,
-    law: Law,
-    /// Filled by the forward pass for the backward pass.
-    measured: OnceLock<Measured>,
-}
-
-impl CustomOp2 for EdgeLogprobs {
-    fn name(&self) -> &'static str {
-        "edge logprobs"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = l1.shape().dims2()?;
-        let measured = forward::measure(slice(s1, l1)?, slice(s2, l2)?, width, &self.decisions, self.law);
-        let edges = &self.decisions.edges;
-        let logprobs: Vec<f32> =
-            edges.iter().map(|&(d, child)| measured.logprob(self.law.space, d as usize, child as usize)).collect();
-        self.measured.set(measured).ok();
-        let shape = Shape::from(logprobs.len());
-        Ok((CpuStorage::F32(logprobs), shape))
-    }
-
-    fn bwd(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        use super::storage::{tensor, with_slices};
-        let measured = self.measured.get().expect("a backward pass follows the forward pass");
-        with_slices([hidden, head, grad], |[hiddens, heads, grads]| {
-            let pass = backward::Pass {
-                hidden: hiddens,
-                head: heads,
-                width: hidden.dim(1)?,
-                decisions: &self.decisions,
-                law: self.law,
-                measured,
-                edge_gradient: grads,
-            };
-            let (d_hidden, d_head) = pass.gradients();
-            Ok((Some(tensor(d_hidden, hidden.shape())?), Some(tensor(d_head, head.shape())?)))
-        })
+impl Measured {
+    /// Log-probabilities of the asked edges `[E]`.
+    pub(crate) fn edge_logprobs(&self, space: LogprobSpace, decisions: &Decisions) -> Vec<f32> {
+        decisions.edges.iter().map(|&(d, child)| self.logprob(space, d as usize, child as usize)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_forms_agree, wave};
+    use super::super::testing::{difference, wave};
     use super::*;
+    use candle_core::{Device, Var};
 
-    fn decisions() -> Arc<Decisions> {
+    fn decisions() -> Decisions {
         let mut decisions = Decisions::new();
         for d in 0..140_u32 {
             let tokens: Vec<u32> = (0..37).filter(|token| (token * 7 + d) % (2 + d % 5) == 0).collect();
@@ -212,7 +167,35 @@ mod tests {
             let first = decisions.first_child[d as usize] as u32;
             (0..d % 3).for_each(|edge| decisions.edges.push((index, first + edge)));
         }
-        Arc::new(decisions)
+        decisions
+    }
+
+    /// Of a fixed random projection of the edges' log-probabilities, and the log-probabilities themselves.
+    fn assert_gradients_agree(hidden: &Tensor, head: &Tensor, decisions: &Decisions, law: Law) {
+        let (vars, edges) = ([hidden, head].map(|it| Var::from_tensor(it).unwrap()), decisions.edges.len());
+        let logprobs = composed_edge_logprobs(vars[0].as_tensor(), vars[1].as_tensor(), decisions, law).unwrap();
+        let projection = wave(&[edges], 2.2);
+        let expected = (&logprobs * &projection).unwrap().sum_all().unwrap().backward().unwrap();
+        let measured = measure(Kernels::Fused, hidden, head, decisions, law).unwrap();
+        let fused = measured.edge_logprobs(law.space, decisions);
+        assert!(difference(&Tensor::new(fused, &Device::Cpu).unwrap(), &logprobs) < 1e-5);
+        let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (hiddens, heads, projection) = (flat(hidden), flat(head), flat(&projection));
+        let pass = Pass {
+            hidden: &hiddens,
+            head: &heads,
+            width: 16,
+            decisions,
+            law,
+            measured: &measured,
+            edge_gradient: &projection,
+        };
+        let (mut d_hidden, mut d_head) = (vec![0.0; hiddens.len()], vec![0.0; heads.len()]);
+        pass.add_gradients(&mut d_hidden, &mut d_head, &mut vec![f32::NAN; room(&measured, decisions.len(), 37)]);
+        for (got, var) in [d_hidden, d_head].into_iter().zip(&vars) {
+            let got = Tensor::from_vec(got, var.shape(), &Device::Cpu).unwrap();
+            assert!(difference(&got, expected.get(var).unwrap()) < 2e-5);
+        }
     }
 
     #[test]
@@ -220,9 +203,7 @@ mod tests {
         let (hidden, head, decisions) = (wave(&[140, 16], 0.3), wave(&[37, 16], 0.7), decisions());
         for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
             let law = Law { space, temperature: 0.8 };
-            assert_forms_agree(&[&hidden, &head], |kernels, args| {
-                edge_logprobs(kernels, &args[0], &args[1], &decisions, law)
-            });
+            assert_gradients_agree(&hidden, &head, &decisions, law);
             let fused = measure(Kernels::Fused, &hidden, &head, &decisions, law).unwrap();
             let composed = measure(Kernels::Composed, &hidden, &head, &decisions, law).unwrap();
             let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);

@@ -34,7 +34,7 @@ impl<'g> GroupForest<'g> {
     /// Cuts groups, in order, into forests of about `limit` rows (at least one group each).
     pub(super) fn build(
         catalog: &PrefixTree,
-        groups: &'g [RolloutGroup],
+        groups: &[&'g RolloutGroup],
         objective: &ObjectiveConfig,
         space: LogprobSpace,
         limit: usize,
@@ -43,15 +43,21 @@ impl<'g> GroupForest<'g> {
         let rows: Vec<usize> = groups.iter().map(|group| group.prompt.len() + group.subtree.len()).collect();
         let of_shard = |shard: Range<usize>| {
             let mut builder = ForestBuilder::new(catalog, space);
-            let members = groups[shard].iter().map(|group| add(&mut builder, catalog, group, objective)).collect();
+            let members = groups[shard].iter().map(|&group| add(&mut builder, catalog, group, objective)).collect();
             Self { forest: builder.build(), groups: members }
         };
         shards::cut(&rows, limit).into_par_iter().map(of_shard).collect()
     }
 
     /// The groups as the objective reads them.
-    pub(super) fn objective_groups(&self, logprobs: &[f32], reference: Option<&[f32]>) -> Vec<Group> {
-        self.groups.iter().map(|edges| edges.objective_group(logprobs, reference)).collect()
+    pub(super) fn objective_groups(&self, logprobs: &[f32]) -> Vec<Group> {
+        self.groups.iter().map(|edges| edges.objective_group(logprobs)).collect()
+    }
+
+    /// The log-probability of every token of every completion, by group.
+    pub(super) fn completions(&self, logprobs: &[f32]) -> Vec<Vec<Vec<f64>>> {
+        let of_group = |edges: &GroupEdges<'_>| edges.completions.iter().map(|item| read(item, logprobs)).collect();
+        self.groups.iter().map(of_group).collect()
     }
 
     /// The loss's derivative with respect to every edge; `first` is the place of the part's first group in the outcome.
@@ -100,11 +106,13 @@ fn add<'g>(
     }
 }
 
+/// The log-probability of every token of an item.
+fn read(edges: &ItemEdges, logprobs: &[f32]) -> Vec<f64> {
+    edges.iter().map(|edge| edge.map_or(0.0, |edge| f64::from(logprobs[edge as usize]))).collect()
+}
+
 impl GroupEdges<'_> {
-    fn objective_group(&self, logprobs: &[f32], reference: Option<&[f32]>) -> Group {
-        let read = |edges: &ItemEdges, from: &[f32]| -> Vec<f64> {
-            edges.iter().map(|edge| edge.map_or(0.0, |edge| f64::from(from[edge as usize]))).collect()
-        };
+    fn objective_group(&self, logprobs: &[f32]) -> Group {
         let subtree = &self.group.subtree;
         let completion = |(edges, completion): (&ItemEdges, &riser_core::group::Completion)| {
             let path = subtree.path(completion.leaf);
@@ -113,7 +121,7 @@ impl GroupEdges<'_> {
                 reward: f64::from(completion.reward),
                 logprob: read(edges, logprobs),
                 behaviour_logprob: path.iter().map(|&entry| f64::from(subtree.logprob[entry as usize])).collect(),
-                reference_logprob: reference.map_or(vec![], |reference| read(edges, reference)),
+                reference_logprob: vec![],
                 children: path.iter().map(|&entry| subtree.children[entry as usize]).collect(),
             }
         };

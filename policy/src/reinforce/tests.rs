@@ -121,10 +121,11 @@ fn the_step_follows_the_gradient_of_the_objective_for_every_preset_and_space() {
             let groups = groups(reinforce.training.inference_model(), &catalog, space, 0);
             let reference = parameters(2).inference_model().unwrap();
             // One forward and backward pass without the update.
-            let parts = GroupForest::build(&catalog, &groups, &settings.objective, space, 10_000);
+            let parts =
+                GroupForest::build(&catalog, &groups.iter().collect::<Vec<_>>(), &settings.objective, space, 10_000);
             let scored = reinforce.training.forward(&parts[0].forest, space, 1.0).unwrap();
-            let reference_logprobs = reinforce.reference_logprobs(&parts[0]).unwrap();
-            let batch = parts[0].objective_groups(&scored.logprobs().unwrap(), reference_logprobs.as_deref());
+            let mut batch = parts[0].objective_groups(scored.logprobs());
+            reinforce.add_reference(&catalog, &groups, &mut batch).unwrap();
             let outcome = objective::evaluate(&settings.objective, &batch).unwrap();
             reinforce.training.backward(scored, parts[0].coefficients(0, &outcome)).unwrap();
             let plain = loss(reinforce.training.inference_model(), &reference, &catalog, &groups, &settings);

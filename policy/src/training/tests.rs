@@ -62,7 +62,7 @@ fn forest_logprobs_equal_those_of_one_plain_pass_per_sequence() {
         for space in SPACES {
             for temperature in [1.0, 0.7] {
                 let (forest, edges) = forest(&catalog, space);
-                let logprobs = training.forward(&forest, space, temperature).unwrap().logprobs().unwrap();
+                let logprobs = training.forward(&forest, space, temperature).unwrap().logprobs().to_vec();
                 for ((prompt, items), edges) in cases().iter().zip(&edges) {
                     for (&item, tokens) in items.iter().zip(edges) {
                         let leaf = catalog.leaf_of(ItemIndex(item));
@@ -154,7 +154,8 @@ fn gradients_agree_with_finite_differences() {
     let (forest, edges) = forest(&catalog, space);
     let coefficients = coefficients(&forest, &edges);
     let loss = |training: &Training| -> f64 {
-        let logprobs = training.forward(&forest, space, 1.0).unwrap().logprobs().unwrap();
+        let scored = training.forward(&forest, space, 1.0).unwrap();
+        let logprobs = scored.logprobs();
         logprobs.iter().zip(&coefficients).map(|(logprob, c)| f64::from(logprob * c)).sum()
     };
     let scored = training.forward(&forest, space, 1.0).unwrap();
@@ -200,4 +201,49 @@ fn the_exact_distribution_over_items_sums_to_one_in_catalog_space() {
     // Items 2 and 8 share a leaf.
     let sum: f32 = logprobs[..8].iter().chain(&logprobs[9..]).map(|logprob| logprob.exp()).sum();
     assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+}
+
+/// All gradients of several shards, in name order.
+fn gradients_of_shards(training: &mut Training, catalog: &PrefixTree, space: LogprobSpace) -> Vec<f32> {
+    let shard = |tree: usize| {
+        let mut builder = ForestBuilder::new(catalog, space);
+        let (prompt, items) = &cases()[tree % 3];
+        let leaves: Vec<_> = items.iter().map(|&item| catalog.leaf_of(ItemIndex(item))).collect();
+        // Trunks of different lengths, so that memory is used again for other sizes.
+        builder.tree(&prompt.repeat(1 + tree % 4), &leaves);
+        builder.build()
+    };
+    let shards: Vec<Forest> = (0..11).map(shard).collect();
+    let scored = training.forward_shards(&shards.iter().collect::<Vec<_>>(), space, 1.0).unwrap();
+    let weighted = scored.into_iter().enumerate().map(|(tree, scored)| {
+        let coefficients = (0..scored.logprobs().len()).map(|edge| coefficient(tree, edge, 0)).collect();
+        (scored, coefficients)
+    });
+    training.backward_shards(weighted.collect()).unwrap();
+    let gradients = std::mem::take(&mut training.gradients);
+    let flat = |name: &String| gradients.get(name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    training.parameters.vars().keys().flat_map(flat).collect()
+}
+
+#[test]
+fn gradients_are_the_same_bits_with_any_number_of_threads_and_in_memory_that_was_used_before() {
+    let catalog = tiny_catalog();
+    for space in SPACES {
+        let on_threads = |count| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap();
+            pool.install(|| {
+                let mut training = training(&tiny_shape());
+                let first = gradients_of_shards(&mut training, &catalog, space);
+                // Everything is full of numbers of the other space and of the first pass now.
+                gradients_of_shards(&mut training, &catalog, SPACES[usize::from(space == SPACES[0])]);
+                assert_eq!(gradients_of_shards(&mut training, &catalog, space), first);
+                first
+            })
+        };
+        let one = on_threads(1);
+        assert!(one.iter().any(|&gradient| gradient != 0.0));
+        for threads in [2, 5] {
+            assert_eq!(on_threads(threads), one, "{threads} threads in {space} space");
+        }
+    }
 }

@@ -1,17 +1,21 @@
 //! Arguments of `riser bench`.
 
+use super::cores;
 use clap::{Args, Subcommand};
+use riser_core::{logprob_space::LogprobSpace, objective::Preset};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
-    pub(crate) part: Part,
+    pub(crate) subject: Subject,
 }
 
 /// What is measured.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Part {
+pub(crate) enum Subject {
+    /// Update steps of the learner: groups per second, share of the machine's matrix peak, where the time goes.
+    Learner(Box<Learner>),
     /// Builds, saves, opens, changes and walks a prefix tree.
     Catalog(Catalog),
 }
@@ -31,4 +35,65 @@ pub(crate) struct Catalog {
     /// How often each thing is done.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
+}
+
+/// A folder with a model, a catalog and prompts, or the sizes of one that is generated.
+#[derive(Debug, Args)]
+pub(crate) struct Workload {
+    /// Folder with config.json, model.safetensors, items.json and prompts.json; without it a workload is generated.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) workload: Option<PathBuf>,
+    /// Generated: width of the model; heads of 64, half as many key-value heads, feed-forward three times as wide.
+    #[arg(long, default_value_t = 512, conflicts_with = "workload")]
+    pub(crate) hidden: usize,
+    /// Generated: layers of the model.
+    #[arg(long, default_value_t = 8, conflicts_with = "workload")]
+    pub(crate) layers: usize,
+    /// Generated: size of the vocabulary.
+    #[arg(long, default_value_t = 4096, conflicts_with = "workload")]
+    pub(crate) vocabulary: usize,
+    /// Generated: items of the catalog, 4 to 12 tokens each.
+    #[arg(long, default_value_t = 4000, conflicts_with = "workload")]
+    pub(crate) items: usize,
+    /// Generated: tokens of a prompt.
+    #[arg(long, default_value_t = 250, conflicts_with = "workload")]
+    pub(crate) prompt_tokens: usize,
+    /// Prompts, from the beginning of the folder's.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) groups: usize,
+    /// Samples drawn per prompt.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) samples: usize,
+    /// Completions kept of them.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) group: usize,
+    /// Seed of sampling and of what is generated.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    riser bench learner --workload workloads/games-tiny --threads 2\n  \
+    riser bench learner --hidden 512 --layers 8 --prompt-tokens 250 --groups 8 --format json\n\n\
+    The groups are sampled once, with the model itself, and every update trains on all of them in one optimizer step.\n\
+    The matrix peak is that of large square products with the same library on the same number of threads.")]
+pub(crate) struct Learner {
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+    /// Updates measured, after one that is not.
+    #[arg(long, default_value_t = 7)]
+    pub(crate) updates: usize,
+    /// Threads of the learner.
+    #[arg(long, default_value_t = cores())]
+    pub(crate) threads: usize,
+    /// Space of the log-probabilities: catalog or vocabulary.
+    #[arg(long, default_value_t = LogprobSpace::Catalog)]
+    pub(crate) space: LogprobSpace,
+    /// Objective of the update.
+    #[arg(long, default_value_t = Preset::Riser)]
+    pub(crate) preset: Preset,
+    /// Most forest rows in one pass.
+    #[arg(long, default_value_t = 8192)]
+    pub(crate) micro_batch_tokens: usize,
 }

@@ -1,17 +1,36 @@
-//! `riser bench`: what this machine does in a second. One file per part.
+//! `riser bench`: figures of this machine, one file per subject.
 
 mod catalog;
+mod learner;
+mod machine;
+mod workload;
 
-use crate::cli::{
-    Format,
-    bench::{Bench, Part},
-};
+use crate::cli::{Format, bench};
 use crate::clock::Stopwatch;
 
 /// Measures and prints.
-pub(crate) fn run(arguments: &Bench, format: Format) -> anyhow::Result<()> {
-    match &arguments.part {
-        Part::Catalog(arguments) => catalog::run(arguments, format),
+pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()> {
+    match &arguments.subject {
+        bench::Subject::Learner(subject) => learner::run(subject, format),
+        bench::Subject::Catalog(subject) => catalog::run(subject, format),
+    }
+}
+
+/// Median, smallest and largest of several measurements.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Spread {
+    /// Of at least one measurement.
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Self { median, least: values[0], most: values[values.len() - 1] }
     }
 }
 
@@ -26,6 +45,17 @@ fn median_seconds(rounds: u32, mut call: impl FnMut() -> anyhow::Result<()>) -> 
         call()?;
         seconds.push(watch.seconds());
     }
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    Ok(Spread::of(seconds).median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+
+    #[test]
+    fn the_median_of_an_even_number_is_between_the_middle_two() {
+        let spread = Spread::of(vec![4.0, 1.0, 3.0, 10.0]);
+        assert_eq!((spread.median, spread.least, spread.most), (3.5, 1.0, 10.0));
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]).median, 2.0);
+    }
 }

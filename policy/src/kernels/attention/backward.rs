@@ -21,39 +21,40 @@ fn key_rows(tree: &[Segment], visibility: &Visibility) -> Range<usize> {
     tree.iter().map(|segment| segment.keys.start).min().unwrap_or(0)..end
 }
 
-/// Gradients of queries, keys and values.
-pub(super) fn gradients(inputs: &Inputs<'_>, d_out: &[f32], visibility: &Visibility) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let (query_width, key_width) = (inputs.heads.query_width(), inputs.heads.key_width());
-    let mut dq = vec![0.0; inputs.q.len()];
-    let parts = split_rows(&mut dq, &visibility.trees, query_width);
-    let of_trees: Vec<_> = parts
-        .into_par_iter()
-        .zip(&visibility.trees)
-        .map(|(dq, tree)| {
-            let keys = key_rows(tree, visibility);
-            let mut job = Job {
-                inputs,
-                visibility,
-                d_out,
-                first_row: Visibility::rows(tree).start,
-                first_key: keys.start,
-                dq,
-                dk: vec![0.0; keys.len() * key_width],
-                dv: vec![0.0; keys.len() * key_width],
-                d_span: vec![],
-            };
-            let mut scratch = Scratch::default();
-            blocks(tree, inputs.heads).for_each(|block| job.block(&block, &mut scratch));
-            (keys, job.dk, job.dv)
-        })
-        .collect();
-    let (mut dk, mut dv) = (vec![0.0; inputs.k.len()], vec![0.0; inputs.v.len()]);
-    for (keys, tree_dk, tree_dv) in of_trees {
-        // Trees share no keys, so this is a copy, not a sum whose order would matter.
-        dk[keys.start * key_width..keys.end * key_width].copy_from_slice(&tree_dk);
-        dv[keys.start * key_width..keys.end * key_width].copy_from_slice(&tree_dv);
-    }
-    (dq, dk, dv)
+/// Where the gradients of queries, keys and values are added.
+pub(crate) struct InputGradients<'a> {
+    pub(crate) q: &'a mut [f32],
+    pub(crate) k: &'a mut [f32],
+    pub(crate) v: &'a mut [f32],
+}
+
+/// Adds the gradients of queries, keys and values.
+pub(crate) fn gradients(inputs: &Inputs<'_>, d_out: &[f32], visibility: &Visibility, into: InputGradients<'_>) {
+    let key_width = inputs.heads.key_width();
+    let keys: Vec<Range<usize>> = visibility.trees.iter().map(|tree| key_rows(tree, visibility)).collect();
+    let dq = split_rows(into.q, &visibility.trees, inputs.heads.query_width());
+    let (dk, dv) = (split_keys(into.k, &keys, key_width), split_keys(into.v, &keys, key_width));
+    let jobs = dq.into_par_iter().zip(dk.into_par_iter().zip(dv)).zip(visibility.trees.par_iter().zip(&keys));
+    jobs.for_each_init(
+        || (Scratch::default(), vec![]),
+        |(scratch, d_span), ((dq, (dk, dv)), (tree, keys))| {
+            let (first_row, first_key) = (Visibility::rows(tree).start, keys.start);
+            let mut job = Job { inputs, visibility, d_out, first_row, first_key, dq, dk, dv, d_span };
+            blocks(tree, inputs.heads).for_each(|block| job.block(&block, scratch));
+        },
+    );
+}
+
+/// The rows of a key matrix that each tree touches. Trees share no keys and follow each other.
+fn split_keys<'m>(mut matrix: &'m mut [f32], keys: &[Range<usize>], width: usize) -> Vec<&'m mut [f32]> {
+    let mut start = 0;
+    let of_tree = |keys: &Range<usize>| {
+        let (_, tail) = std::mem::take(&mut matrix).split_at_mut((keys.start - start) * width);
+        let (head, tail) = tail.split_at_mut(keys.len() * width);
+        (matrix, start) = (tail, keys.end);
+        head
+    };
+    keys.iter().map(of_tree).collect()
 }
 
 /// Backward pass of one tree.
@@ -65,10 +66,10 @@ struct Job<'a> {
     first_key: usize,
     /// Rows of this tree only, as are `dk` and `dv`.
     dq: &'a mut [f32],
-    dk: Vec<f32>,
-    dv: Vec<f32>,
+    dk: &'a mut [f32],
+    dv: &'a mut [f32],
     /// Gradient of the scores over the span.
-    d_span: Vec<f32>,
+    d_span: &'a mut Vec<f32>,
 }
 
 impl Job<'_> {
@@ -91,10 +92,10 @@ impl Job<'_> {
         matmul(dv, Store::Accumulate, 1.0, span.t(), d_out);
         self.d_span.clear();
         self.d_span.resize(rows * keys, 0.0);
-        matmul(MatMut::new(&mut self.d_span, rows, keys), Store::Overwrite, 1.0, d_out, v.t());
+        matmul(MatMut::new(self.d_span, rows, keys), Store::Overwrite, 1.0, d_out, v.t());
         self.score_gradients(block, scratch);
 
-        let d_span = Mat::new(&self.d_span, rows, keys);
+        let d_span = Mat::new(self.d_span, rows, keys);
         let dq = MatMut::strided(&mut self.dq[query_offset..], rows, dim, query_width);
         matmul(dq, Store::Accumulate, heads.scale(), d_span, k);
         let dk = MatMut::strided(&mut self.dk[key_offset..], keys, dim, key_width);

@@ -14,11 +14,11 @@ use std::ops::Range;
 const BLOCK: usize = 64;
 
 /// The operands as plain slices.
-pub(super) struct Inputs<'a> {
-    pub(super) q: &'a [f32],
-    pub(super) k: &'a [f32],
-    pub(super) v: &'a [f32],
-    pub(super) heads: Heads,
+pub(crate) struct Inputs<'a> {
+    pub(crate) q: &'a [f32],
+    pub(crate) k: &'a [f32],
+    pub(crate) v: &'a [f32],
+    pub(crate) heads: Heads,
 }
 
 /// A block of rows of one segment under one query head.
@@ -143,12 +143,11 @@ pub(super) fn split_rows<'m>(mut matrix: &'m mut [f32], trees: &[Vec<Segment>], 
         .collect()
 }
 
-/// The attended values, `[rows, query heads * D]`.
-pub(super) fn attend(inputs: &Inputs<'_>, visibility: &Visibility) -> Vec<f32> {
+/// Writes the attended values, `[rows, query heads * D]`.
+pub(crate) fn attend(inputs: &Inputs<'_>, visibility: &Visibility, out: &mut [f32]) {
     let Heads { dim, .. } = inputs.heads;
     let width = inputs.heads.query_width();
-    let mut out = vec![0.0; visibility.num_rows * width];
-    let parts = split_rows(&mut out, &visibility.trees, width);
+    let parts = split_rows(out, &visibility.trees, width);
     parts.into_par_iter().zip(&visibility.trees).for_each_init(Scratch::default, |scratch, (out, tree)| {
         let first = Visibility::rows(tree).start;
         for block in blocks(tree, inputs.heads) {
@@ -167,5 +166,4 @@ pub(super) fn attend(inputs: &Inputs<'_>, visibility: &Visibility) -> Vec<f32> {
             }
         }
     });
-    out
 }

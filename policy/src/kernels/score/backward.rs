@@ -14,24 +14,35 @@ use rayon::prelude::*;
 /// Logit gradients held at a time in vocabulary space (64 MiB).
 const CHUNK_GRADIENTS: usize = 16 << 20;
 
+/// Decisions per chunk: a multiple of a job's, so that jobs never straddle two chunks.
+fn chunk_rows(size: usize) -> usize {
+    let rows = vocabulary_rows(size);
+    (CHUNK_GRADIENTS / size / rows).max(1) * rows
+}
+
+/// Size of the memory that the gradients of logits take: those of `decisions` over a vocabulary of `size`, if it was scored.
+pub(crate) fn room(measured: &Measured, decisions: usize, size: usize) -> usize {
+    measured.vocabulary.as_ref().map_or(0, |_| chunk_rows(size).min(decisions) * size)
+}
+
 /// Everything the backward pass reads.
-pub(super) struct Pass<'a> {
-    pub(super) hidden: &'a [f32],
-    pub(super) head: &'a [f32],
-    pub(super) width: usize,
-    pub(super) decisions: &'a Decisions,
-    pub(super) law: Law,
-    pub(super) measured: &'a Measured,
+pub(crate) struct Pass<'a> {
+    pub(crate) hidden: &'a [f32],
+    pub(crate) head: &'a [f32],
+    pub(crate) width: usize,
+    pub(crate) decisions: &'a Decisions,
+    pub(crate) law: Law,
+    pub(crate) measured: &'a Measured,
     /// `[E]`
-    pub(super) edge_gradient: &'a [f32],
+    pub(crate) edge_gradient: &'a [f32],
 }
 
 impl Pass<'_> {
-    /// Gradients of the hidden states and of the head.
-    pub(super) fn gradients(&self) -> (Vec<f32>, Vec<f32>) {
+    /// Adds the gradients of the hidden states and of the head; `room` is memory of the size that [`room`] says.
+    pub(crate) fn add_gradients(&self, d_hidden: &mut [f32], d_head: &mut [f32], room: &mut [f32]) {
         match &self.measured.vocabulary {
-            Some(vocabulary) => self.vocabulary(&vocabulary.lse),
-            None => self.catalog(),
+            Some(vocabulary) => self.vocabulary(&vocabulary.lse, d_hidden, d_head, room),
+            None => self.catalog(d_hidden, d_head),
         }
     }
 
@@ -52,10 +63,8 @@ impl Pass<'_> {
         sum
     }
 
-    fn catalog(&self) -> (Vec<f32>, Vec<f32>) {
+    fn catalog(&self, d_hidden: &mut [f32], d_head: &mut [f32]) {
         let width = self.width;
-        let mut d_hidden = vec![0.0; self.hidden.len()];
-        let mut d_head = vec![0.0; self.head.len()];
         for (d, d_row) in d_hidden.chunks_exact_mut(width).enumerate() {
             let children = self.decisions.children(d);
             let mut d_logit = vec![0.0; children.len()];
@@ -72,21 +81,15 @@ impl Pass<'_> {
                 add_scaled(&mut d_head[at..at + width], d_logit, row);
             }
         }
-        (d_hidden, d_head)
     }
 
-    fn vocabulary(&self, lse: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    fn vocabulary(&self, lse: &[f32], d_hidden: &mut [f32], d_head: &mut [f32], room: &mut [f32]) {
         let (width, size) = (self.width, self.head.len() / self.width);
-        let mut d_hidden = vec![0.0; self.hidden.len()];
-        let mut d_head = vec![0.0; self.head.len()];
-        let rows = vocabulary_rows(size);
-        // A multiple of the job size, so that jobs never straddle two chunks.
-        let chunk_rows = (CHUNK_GRADIENTS / size / rows).max(1) * rows;
-        let mut d_logits = vec![];
+        let (rows, chunk_rows) = (vocabulary_rows(size), chunk_rows(size));
         for start in (0..self.decisions.len()).step_by(chunk_rows) {
             let count = chunk_rows.min(self.decisions.len() - start);
             let hidden = &self.hidden[start * width..(start + count) * width];
-            d_logits.resize(count * size, 0.0);
+            let d_logits = &mut room[..count * size];
             d_logits
                 .par_chunks_mut(rows * size)
                 .zip(d_hidden[start * width..(start + count) * width].par_chunks_mut(rows * width))
@@ -101,7 +104,7 @@ impl Pass<'_> {
                         self.logit_gradients(start + job * rows + i, lse, row);
                     }
                     let dz = Mat::new(d_logits, count, size);
-                    matmul(MatMut::new(d_hidden, count, width), Store::Overwrite, 1.0, dz, w);
+                    matmul(MatMut::new(d_hidden, count, width), Store::Accumulate, 1.0, dz, w);
                 });
             d_head.par_chunks_mut(BLOCK_ROWS * width).enumerate().for_each(|(block, d_head)| {
                 let tokens = d_head.len() / width;
@@ -115,7 +118,6 @@ impl Pass<'_> {
                 );
             });
         }
-        (d_hidden, d_head)
     }
 
     /// Turns a row of logits into the row of their gradients.

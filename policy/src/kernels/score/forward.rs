@@ -3,23 +3,29 @@
 use super::{
     super::{
         BLOCK_ROWS,
-        lanes::{dot, exp, log_sum_exp},
+        lanes::{dot, expectation, log_sum_exp},
         matrix::{Mat, MatMut, Store, matmul},
     },
     Decisions, Law, Measured, WholeVocabulary,
 };
 use rayon::prelude::*;
 use riser_core::logprob_space::LogprobSpace;
+use std::cell::RefCell;
 
 /// Logits held at a time by one job.
 const CHUNK_LOGITS: usize = 4 << 20;
+
+thread_local! {
+    /// Memory of a thread for the logits of a job, used again by the next one.
+    static LOGITS: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
+}
 
 /// Decisions per job when every logit is computed.
 pub(super) fn vocabulary_rows(vocabulary: usize) -> usize {
     (CHUNK_LOGITS / vocabulary).clamp(1, BLOCK_ROWS)
 }
 
-pub(super) fn measure(hidden: &[f32], head: &[f32], width: usize, decisions: &Decisions, law: Law) -> Measured {
+pub(crate) fn measure(hidden: &[f32], head: &[f32], width: usize, decisions: &Decisions, law: Law) -> Measured {
     let inverse = 1.0 / law.temperature;
     let mut child_logit = vec![0.0; decisions.child_token.len()];
     let vocabulary = match law.space {
@@ -66,17 +72,21 @@ fn whole_vocabulary(
         .par_chunks(rows * width)
         .zip(children.par_chunks_mut(rows))
         .enumerate()
-        .map_init(Vec::new, |logits, (chunk, (hidden, children))| {
+        .map(|(chunk, (hidden, children))| {
             let count = hidden.len() / width;
-            logits.resize(count * size, 0.0);
+            let mut logits = LOGITS.take();
+            logits.resize(logits.len().max(count * size), 0.0);
+            let all = &mut logits[..count * size];
             let (x, w) = (Mat::new(hidden, count, width), Mat::new(head, size, width));
-            matmul(MatMut::new(logits, count, size), Store::Overwrite, inverse, x, w.t());
+            matmul(MatMut::new(all, count, size), Store::Overwrite, inverse, x, w.t());
             let of_row = |(i, (logits, children)): (usize, (&[f32], &mut &mut [f32]))| {
                 let tokens = &decisions.child_token[decisions.children(chunk * rows + i)];
                 children.iter_mut().zip(tokens).for_each(|(child, &token)| *child = logits[token as usize]);
                 entropy(logits)
             };
-            logits.chunks_exact(size).zip(children).enumerate().map(of_row).collect()
+            let of_rows = all.chunks_exact(size).zip(children).enumerate().map(of_row).collect();
+            LOGITS.set(logits);
+            of_rows
         })
         .collect();
     let (lse, entropy) = per_chunk.into_iter().flatten().unzip();
@@ -86,5 +96,5 @@ fn whole_vocabulary(
 /// (log sum exp, entropy in nats) of one row: H = lse - sum p z.
 fn entropy(logits: &[f32]) -> (f32, f32) {
     let lse = log_sum_exp(logits);
-    (lse, lse - logits.iter().map(|&logit| exp(logit - lse) * logit).sum::<f32>())
+    (lse, lse - expectation(logits, lse))
 }

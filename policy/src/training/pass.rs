@@ -1,0 +1,129 @@
+//! A forward pass that waits for its backward pass.
+
+use crate::{
+    forest::Forest,
+    kernels::{
+        score::{self, Decisions, Law, Measured, composed_edge_logprobs, measure_slices},
+        storage::with_slices,
+    },
+    model::Model,
+    operations::{Tensors, Weight},
+    tape::{Id, Sums, Tape},
+};
+use candle_core::{Device, Result, Tensor, backprop::GradStore};
+use std::sync::Arc;
+
+/// A forward pass that still knows how it came about.
+pub struct Scored {
+    logprobs: Vec<f32>,
+    rows: usize,
+    pub(super) pass: Pass,
+}
+
+/// How a forward pass came about.
+pub(super) enum Pass {
+    /// On the CPU.
+    Tape(Box<TapePass>),
+    /// Elsewhere: log-probabilities and final states with candle's graph.
+    Graph { logprobs: Tensor, hidden: Tensor },
+}
+
+impl Scored {
+    /// Log-probability of every edge of the forest `[E]`.
+    pub fn logprobs(&self) -> &[f32] {
+        &self.logprobs
+    }
+
+    /// The log-probabilities alone, and the tape, cleared.
+    pub(super) fn cancel(self) -> (Option<Tape>, Vec<f32>) {
+        let tape = match self.pass {
+            Pass::Tape(pass) => Some(pass.cancel()),
+            Pass::Graph { .. } => None,
+        };
+        (tape, self.logprobs)
+    }
+
+    /// Rows of the forest.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Final states of the first `count` decisions `[count, H]`.
+    pub(crate) fn hidden(&self, count: usize) -> Result<Tensor> {
+        match &self.pass {
+            Pass::Tape(pass) => {
+                let width = pass.tape.width(pass.hidden);
+                let states = &pass.tape.value(pass.hidden)[..count * width];
+                Tensor::from_slice(states, (count, width), &Device::Cpu)
+            }
+            Pass::Graph { hidden, .. } => hidden.detach().narrow(0, 0, count),
+        }
+    }
+
+    /// Scores a forest with a model whose tensors are variables, with candle's graph.
+    pub(super) fn with_graph(model: &Model, forest: &Forest, law: Law) -> Result<Self> {
+        let hidden = model.run(&mut Tensors { kernels: model.kernels(), cache: None }, &forest.rows)?;
+        let logprobs = composed_edge_logprobs(&hidden, model.head(), &forest.decisions, law)?;
+        let values = logprobs.to_vec1()?;
+        Ok(Self { logprobs: values, rows: forest.num_rows(), pass: Pass::Graph { logprobs, hidden } })
+    }
+
+    /// Scores a forest on a cleared tape.
+    pub(super) fn on_tape(mut tape: Tape, model: &Model, forest: &Forest, law: Law) -> Result<Self> {
+        let hidden = model.run(&mut tape, &forest.rows)?;
+        let decisions = forest.decisions.clone();
+        let measured = with_slices([model.head()], |[head]| {
+            Ok(measure_slices(tape.value(hidden), head, tape.width(hidden), &decisions, law))
+        })?;
+        let logprobs = measured.edge_logprobs(law.space, &decisions);
+        let pass = TapePass { tape, hidden, decisions, measured, law };
+        Ok(Self { logprobs, rows: forest.num_rows(), pass: Pass::Tape(Box::new(pass)) })
+    }
+}
+
+/// A forward pass on a tape, with the head behind it.
+pub(super) struct TapePass {
+    tape: Tape,
+    hidden: Id,
+    decisions: Arc<Decisions>,
+    measured: Measured,
+    law: Law,
+}
+
+impl TapePass {
+    /// Adds the gradient of `sum_e coefficients[e] logprob_e` to `sums`; returns the tape, cleared.
+    pub(super) fn backward(self, head: &Weight, coefficients: &[f32], sums: &mut Sums) -> Result<Tape> {
+        let Self { mut tape, hidden, decisions, measured, law } = self;
+        let mut d_hidden = tape.gradient_of(hidden);
+        let mut room = tape.lend(score::room(&measured, decisions.len(), head.tensor.dim(0)?));
+        with_slices([&head.tensor], |[values]| {
+            let pass = score::Pass {
+                hidden: tape.value(hidden),
+                head: values,
+                width: tape.width(hidden),
+                decisions: &decisions,
+                law,
+                measured: &measured,
+                edge_gradient: coefficients,
+            };
+            pass.add_gradients(&mut d_hidden, sums.term(head.index), &mut room);
+            Ok(())
+        })?;
+        tape.take_back(room);
+        tape.backward(hidden, d_hidden, sums)?;
+        tape.clear();
+        Ok(tape)
+    }
+
+    /// The tape, cleared.
+    pub(super) fn cancel(mut self) -> Tape {
+        self.tape.clear();
+        self.tape
+    }
+}
+
+/// Gradients of `sum_e coefficients[e] logprob_e` by candle's graph.
+pub(super) fn graph_gradients(logprobs: &Tensor, coefficients: Vec<f32>) -> Result<GradStore> {
+    let coefficients = Tensor::from_vec(coefficients, logprobs.shape(), logprobs.device())?;
+    (logprobs * coefficients)?.sum_all()?.backward()
+}

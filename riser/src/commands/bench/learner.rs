@@ -1,0 +1,169 @@
+//! `riser bench learner`: update steps on fixed groups.
+
+use super::{Spread, machine, workload};
+use crate::cli::Format;
+use crate::cli::bench::Learner;
+use crate::clock::Stopwatch;
+use crate::failure::Usage;
+use crate::output;
+use riser_core::objective::Preset;
+use riser_policy::optimizer::AdamWSettings;
+use riser_policy::reinforce::{Phase, Reinforce, ReinforceSettings};
+use riser_policy::schedule::{Decay, Schedule};
+use riser_policy::training::Training;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Measures on a pool of its own threads, and prints.
+pub(super) fn run(arguments: &Learner, format: Format) -> anyhow::Result<()> {
+    if arguments.updates == 0 || arguments.threads == 0 || arguments.workload.groups == 0 {
+        return Err(Usage("--updates, --threads and --groups are at least 1".to_owned()).into());
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build()?;
+    let figures = pool.install(|| measure(arguments))?;
+    match format {
+        Format::Text => output::data(figures.text()),
+        Format::Json => output::json(&figures),
+    }
+}
+
+/// What was measured. Rates count the products of one forward and one backward pass, nothing else and nothing twice.
+#[derive(Debug, Serialize)]
+struct Figures {
+    workload: String,
+    parameters: usize,
+    hidden: usize,
+    layers: usize,
+    space: String,
+    preset: Preset,
+    threads: usize,
+    groups: usize,
+    updates: usize,
+    /// Wall time.
+    groups_per_second: Spread,
+    /// Processor time of all threads: what the rate would be if nobody else used the machine.
+    groups_per_processor_second: Option<f64>,
+    rows_per_group: f64,
+    naive_rows_per_group: f64,
+    gflop_per_group: f64,
+    /// Of large square products, all threads together.
+    peak_gflops: f64,
+    /// In the forward and backward passes alone.
+    passes_gflops: f64,
+    passes_share_of_peak: f64,
+    /// Over whole updates.
+    update_gflops: f64,
+    update_share_of_peak: f64,
+    /// Median wall time of each part of an update.
+    milliseconds: BTreeMap<String, f64>,
+    peak_memory_mib: Option<f64>,
+}
+
+fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
+    let subject = workload::load(&arguments.workload)?;
+    let groups = subject.sample(&arguments.workload, arguments.space)?;
+    let settings = settings(arguments);
+    let training = Training::new(subject.parameters.duplicate()?, settings.optimizer)?;
+    let mut learner = Reinforce::new(training, &subject.parameters, settings)?;
+    let cost = learner.cost(&subject.catalog, &groups);
+    let peak = machine::matrix_peak();
+    let report = learner.step(&subject.catalog, &groups)?;
+
+    let (mut steps, mut phases) = (vec![], BTreeMap::<Phase, Vec<f64>>::new());
+    let before = machine::processor_seconds();
+    for _ in 0..arguments.updates {
+        let (watch, mut last) = (Stopwatch::start(), 0.0);
+        let mut parts = BTreeMap::<Phase, f64>::new();
+        learner.watched_step(&subject.catalog, &groups, &mut |phase| {
+            let now = watch.seconds();
+            *parts.entry(phase).or_default() += now - last;
+            last = now;
+        })?;
+        steps.push(watch.seconds());
+        parts.into_iter().for_each(|(phase, seconds)| phases.entry(phase).or_default().push(seconds));
+    }
+    let processor = before.zip(machine::processor_seconds()).map(|(before, after)| after - before);
+
+    let medians: BTreeMap<Phase, f64> =
+        phases.into_iter().map(|(phase, seconds)| (phase, Spread::of(seconds).median)).collect();
+    let of = |phase| medians.get(&phase).copied().unwrap_or(0.0);
+    let (number, operations) = (groups.len() as f64, cost.forward + cost.backward());
+    let passes_gflops = operations / (of(Phase::Forward) + of(Phase::Backward)) / 1e9;
+    let update_gflops = operations / Spread::of(steps.clone()).median / 1e9;
+    Ok(Figures {
+        workload: subject.name,
+        parameters: subject.parameters.num_scalars(),
+        hidden: subject.parameters.shape().hidden_size,
+        layers: subject.parameters.shape().num_hidden_layers,
+        space: arguments.space.to_string(),
+        preset: arguments.preset,
+        threads: arguments.threads,
+        groups: groups.len(),
+        updates: arguments.updates,
+        groups_per_second: Spread::of(steps.iter().map(|seconds| number / seconds).collect()),
+        groups_per_processor_second: processor.map(|seconds| number * arguments.updates as f64 / seconds),
+        rows_per_group: cost.rows as f64 / number,
+        naive_rows_per_group: report.naive_rows as f64 / number,
+        gflop_per_group: operations / number / 1e9,
+        peak_gflops: peak,
+        passes_gflops,
+        passes_share_of_peak: passes_gflops / peak,
+        update_gflops,
+        update_share_of_peak: update_gflops / peak,
+        milliseconds: medians
+            .into_iter()
+            .map(|(phase, seconds)| (format!("{phase:?}").to_lowercase(), seconds * 1e3))
+            .collect(),
+        peak_memory_mib: machine::peak_memory(),
+    })
+}
+
+fn settings(arguments: &Learner) -> ReinforceSettings {
+    ReinforceSettings {
+        objective: arguments.preset.config(arguments.space),
+        space: arguments.space,
+        temperature: 1.0,
+        minibatches: 1,
+        micro_batch_tokens: arguments.micro_batch_tokens,
+        // So small that every update does the same work.
+        schedule: Schedule { peak: 1e-6, warmup_steps: 0, total_steps: 1 << 20, decay: Decay::Constant },
+        optimizer: AdamWSettings { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+    }
+}
+
+impl Figures {
+    fn text(&self) -> String {
+        let Spread { median, least, most } = self.groups_per_second;
+        let per_processor = self.groups_per_processor_second.map_or("?".to_owned(), |rate| format!("{rate:.1}"));
+        let memory = self.peak_memory_mib.map_or("?".to_owned(), |mib| format!("{mib:.0}"));
+        let parts =
+            self.milliseconds.iter().map(|(phase, ms)| format!("{phase} {ms:.1}")).collect::<Vec<_>>().join(", ");
+        format!(
+            "workload   {}: {} parameters, {} space, {} objective\n\
+             updates    {} of {} groups on {} threads\n\
+             speed      {median:.1} groups/s ({least:.1} .. {most:.1}), {per_processor} per second of processor time\n\
+             rows       {:.1} per group, {:.1} if every completion had its own prompt: {:.1} times as many\n\
+             work       {:.3} GFLOP per group, forward and backward\n\
+             rate       {:.1} GFLOP/s in the passes, {:.1} over the update; matrix peak {:.1}\n\
+             share      {:.1} % of the peak in the passes, {:.1} % over the update\n\
+             parts, ms  {parts}\n\
+             memory     {memory} MiB at most\n",
+            self.workload,
+            self.parameters,
+            self.space,
+            self.preset,
+            self.updates,
+            self.groups,
+            self.threads,
+            self.rows_per_group,
+            self.naive_rows_per_group,
+            self.naive_rows_per_group / self.rows_per_group,
+            self.gflop_per_group,
+            self.passes_gflops,
+            self.update_gflops,
+            self.peak_gflops,
+            100.0 * self.passes_share_of_peak,
+            100.0 * self.update_share_of_peak,
+        )
+    }
+}

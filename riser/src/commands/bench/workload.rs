@@ -1,0 +1,173 @@
+//! What is measured on: a model, a catalog and prompts, from a folder or generated.
+
+use crate::cli::bench::Workload;
+use crate::failure::{Hint, Usage};
+use anyhow::Context;
+use riser_core::digest::Digest;
+use riser_core::group::RolloutGroup;
+use riser_core::ids::{GroupId, ItemIndex, PolicyVersion, RowId};
+use riser_core::logprob_space::LogprobSpace;
+use riser_core::prefix_tree::PrefixTree;
+use riser_core::random::Seed;
+use riser_core::selection::{Fill, Pick, Selection};
+use riser_core::snapshot::PolicyIdentity;
+use riser_policy::parameters::Parameters;
+use riser_policy::rollout::{RolloutRequest, RolloutSettings, rollout};
+use riser_policy::shape::{RotaryPrecision, Shape};
+use riser_policy::{Device, checkpoint};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::path::Path;
+
+/// Prompts that are sampled for together.
+const PROMPTS_PER_CALL: usize = 4;
+
+/// Width of a generated model's heads.
+const HEAD_WIDTH: usize = 64;
+
+/// A model with a catalog and prompts.
+pub(super) struct Subject {
+    /// What it is called in the results.
+    pub(super) name: String,
+    pub(super) parameters: Parameters,
+    pub(super) catalog: PrefixTree,
+    pub(super) prompts: Vec<RolloutRequest>,
+}
+
+/// `items.json`: every item's tokens, end token included.
+#[derive(Deserialize)]
+struct Items {
+    items: Vec<Vec<u32>>,
+}
+
+/// An entry of `prompts.json`.
+#[derive(Deserialize)]
+struct Prompt {
+    prompt: Vec<u32>,
+    target: u32,
+}
+
+/// The workload that was asked for.
+///
+/// # Errors
+/// [`Usage`] for a folder that is none, for fewer prompts than asked for, or for sizes that do not fit.
+pub(super) fn load(arguments: &Workload) -> anyhow::Result<Subject> {
+    let (name, parameters, items, prompts) = match &arguments.workload {
+        Some(folder) => {
+            let parameters = checkpoint::load(folder, &Device::Cpu)?;
+            let items: Items = read(&folder.join("items.json"))?;
+            let mut prompts: Vec<Prompt> = read(&folder.join("prompts.json"))?;
+            if prompts.len() < arguments.groups {
+                return Err(Usage(format!("{} has {} prompts", folder.display(), prompts.len())))
+                    .hint(|| "ask for fewer with --groups".to_owned());
+            }
+            prompts.truncate(arguments.groups);
+            (folder.display().to_string(), parameters, items.items, prompts)
+        }
+        None => {
+            let name = format!("generated, {} wide, {} layers", arguments.hidden, arguments.layers);
+            let parameters = Parameters::initialise(&shape(arguments)?, Seed(arguments.seed), &Device::Cpu)?;
+            (name, parameters, items(arguments), prompts(arguments))
+        }
+    };
+    let vocabulary = parameters.shape().vocab_size as u32;
+    let catalog = PrefixTree::build(&items).context("the items make no catalog")?;
+    let request = |(place, Prompt { prompt, target }): (usize, Prompt)| {
+        if prompt.is_empty() || prompt.iter().any(|&token| token >= vocabulary) || target as usize >= items.len() {
+            return Err(Usage(format!("prompt {place} is empty, or names a token or item that does not exist")).into());
+        }
+        let (id, row) = (GroupId(place as u64), RowId(place as u32));
+        anyhow::Ok(RolloutRequest { id, row, prompt, target: ItemIndex(target) })
+    };
+    let prompts = prompts.into_iter().enumerate().map(request).collect::<anyhow::Result<_>>()?;
+    Ok(Subject { name, parameters, catalog, prompts })
+}
+
+impl Subject {
+    /// A group for every prompt, drawn with the model itself.
+    pub(super) fn sample(&self, arguments: &Workload, space: LogprobSpace) -> anyhow::Result<Vec<RolloutGroup>> {
+        let settings = RolloutSettings {
+            seed: Seed(arguments.seed),
+            space,
+            temperature: 1.0,
+            samples: arguments.samples,
+            selection: Selection {
+                group: arguments.group,
+                pick: Pick::FirstSeen,
+                fill: Fill::Appearance,
+                keep_hit: true,
+            },
+            reward_hit: 1.0,
+            reward_miss: -1.0,
+        };
+        let model = self.parameters.inference_model()?;
+        let policy = PolicyIdentity { version: PolicyVersion(0), digest: Digest::of(self.name.as_bytes()) };
+        let mut groups = vec![];
+        for prompts in self.prompts.chunks(PROMPTS_PER_CALL) {
+            groups.extend(rollout(&model, &self.catalog, policy, prompts, &settings)?);
+        }
+        Ok(groups)
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not what its name says", path.display()))
+}
+
+fn shape(arguments: &Workload) -> anyhow::Result<Shape> {
+    let Workload { hidden, layers, vocabulary, prompt_tokens, .. } = *arguments;
+    let queries = (hidden / HEAD_WIDTH).max(1);
+    let shape = Shape {
+        vocab_size: vocabulary,
+        hidden_size: hidden,
+        intermediate_size: 3 * hidden,
+        num_hidden_layers: layers,
+        num_attention_heads: queries,
+        num_key_value_heads: queries.div_ceil(2),
+        max_position_embeddings: prompt_tokens + 16,
+        rope_theta: 10_000.0,
+        rotary_precision: RotaryPrecision::F32,
+        rms_norm_eps: 1e-6,
+        tie_word_embeddings: true,
+        initializer_range: 0.02,
+        bos_token_id: Some(1),
+        eos_token_id: Some(2),
+    };
+    match shape.check() {
+        _ if vocabulary < 8 || prompt_tokens == 0 || layers == 0 || hidden == 0 || arguments.items == 0 => {
+            Err(Usage("a generated workload needs at least 8 tokens and 1 of everything else".to_owned()).into())
+        }
+        checked => checked.map(|()| shape).map_err(|error| Usage(error.to_string()).into()),
+    }
+}
+
+/// Numbers below `bound`, the same for one seed and place.
+fn draws(seed: u64, name: &str, place: usize, bound: usize) -> impl Iterator<Item = f64> {
+    use rand::Rng;
+    let mut stream = Seed(seed).stream(name, &[place as u64]);
+    std::iter::repeat_with(move || stream.random::<f64>() * bound as f64)
+}
+
+/// Items whose tokens are drawn with a preference for the first ones, so that many share a beginning.
+fn items(arguments: &Workload) -> Vec<Vec<u32>> {
+    let content = arguments.vocabulary - 4;
+    let item = |place| {
+        let mut draw = draws(arguments.seed, "bench item", place, 1);
+        let length = 4 + (draw.next().unwrap_or(0.0) * 8.0) as usize;
+        let tokens = draw.take(length - 1).map(|unit| 4 + (unit.powi(3) * content as f64) as u32);
+        tokens.chain([2]).collect()
+    };
+    (0..arguments.items).map(item).collect()
+}
+
+fn prompts(arguments: &Workload) -> Vec<Prompt> {
+    let content = arguments.vocabulary - 4;
+    let prompt = |place| {
+        let tokens = draws(arguments.seed, "bench prompt", place, content).take(arguments.prompt_tokens);
+        let target = draws(arguments.seed, "bench target", place, arguments.items).next().unwrap_or(0.0);
+        Prompt { prompt: tokens.map(|draw| 4 + draw as u32).collect(), target: target as u32 }
+    };
+    (0..arguments.groups).map(prompt).collect()
+}
