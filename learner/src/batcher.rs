@@ -15,7 +15,10 @@ use crate::{
     meter,
 };
 use riser_core::{
-    catalog::plan::{CatalogPlan, Era},
+    catalog::{
+        change::ChangeExtent,
+        plan::{CatalogPlan, Era},
+    },
     digest::Digest,
     group::RolloutGroup,
     group_set::GroupSet,
@@ -110,6 +113,7 @@ struct Change {
     catalog: Digest,
     folder: PathBuf,
     asked: Option<u64>,
+    extent: ChangeExtent,
     source: Arc<dyn CatalogSource>,
 }
 
@@ -161,9 +165,10 @@ impl BatcherHandle {
         catalog: Digest,
         folder: PathBuf,
         asked: Option<u64>,
+        extent: ChangeExtent,
         source: Arc<dyn CatalogSource>,
     ) -> Result<Result<Era, ChangeError>, Stopped> {
-        self.send(|reply| Command::Change { change: Change { catalog, folder, asked, source }, reply }).await
+        self.send(|reply| Command::Change { change: Change { catalog, folder, asked, extent, source }, reply }).await
     }
 
     /// Which catalog each batch is made with, as a watch.
@@ -239,16 +244,19 @@ impl Batcher {
 
     /// Nothing else happens meanwhile: the place that the change gets in the plan is one that nobody can have been asked for.
     async fn change(&mut self, change: Change) -> Result<Era, ChangeError> {
-        let Change { catalog, folder, asked, source } = change;
+        let Change { catalog, folder, asked, extent, source } = change;
         let plan = self.book.plan_change(catalog, folder, asked)?;
         // The batch that was taken out last may still be in front of the trainer.
         let (kept, next) = (plan.clone(), self.book.taken().saturating_sub(1));
         let kept = offload(move || source.keep(&kept, next)).await;
         kept.map_err(|error| ChangeError::Unkept(error.into()))?.map_err(ChangeError::Unkept)?;
+        let era = plan.eras().last().cloned().expect("a plan has an era");
+        let event = RunEvent::CatalogChanged { learner: self.learner, era: era.clone(), extent };
+        // Nobody has to keep a log.
+        let _ = self.log.send(event).await;
         self.book.go_on_with(plan.clone());
-        self.catalogs.send_replace(plan.clone());
-        let era = plan.eras().last().cloned();
-        Ok(era.expect("a plan has an era"))
+        self.catalogs.send_replace(plan);
+        Ok(era)
     }
 
     /// The first group that there is room for.

@@ -15,13 +15,11 @@ use riser_core::{
         plan::{CatalogPlan, Era, PlanError},
     },
     digest::Digest,
-    ids::Incarnation,
     prefix_tree::PrefixTree,
-    run_event::RunEvent,
 };
 use riser_proto::offload::offload;
 use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, watch};
 
 /// Why a folder or a plan was not to be had, in its own words.
 pub type CatalogError = Box<dyn std::error::Error + Send + Sync>;
@@ -143,23 +141,19 @@ pub(crate) fn resume(
 /// Makes changes, one at a time.
 #[derive(Debug)]
 pub(crate) struct Changes {
-    learner: Incarnation,
     source: Option<Arc<dyn CatalogSource>>,
     batches: BatcherHandle,
     trees: Mutex<watch::Sender<Trees>>,
-    log: mpsc::Sender<RunEvent>,
 }
 
 impl Changes {
     pub(crate) fn new(
-        learner: Incarnation,
         source: Option<Arc<dyn CatalogSource>>,
         batches: BatcherHandle,
         trees: Trees,
-        log: mpsc::Sender<RunEvent>,
     ) -> (Self, TreesWatch) {
         let (sender, watched) = watch::channel(trees);
-        (Self { learner, source, batches, trees: Mutex::new(sender), log }, watched)
+        (Self { source, batches, trees: Mutex::new(sender) }, watched)
     }
 
     /// Goes on with the catalog of `folder` from batch `first` on, or from the first that is possible.
@@ -173,7 +167,7 @@ impl Changes {
         let catalog = tree.digest();
         // The gate must know the catalog before anyone can be asked to sample from it.
         trees.send_modify(|trees| drop(Arc::make_mut(trees).insert(catalog, tree)));
-        let era = self.batches.change(catalog, folder.to_owned(), first, source).await;
+        let era = self.batches.change(catalog, folder.to_owned(), first, extent, source).await;
         let (plan, taken) = (self.batches.catalogs().borrow().clone(), *self.batches.taken().borrow());
         let is_needed = |catalog: &Digest| {
             *catalog == plan.eras()[0].catalog || plan.eras_from(taken).iter().any(|era| era.catalog == *catalog)
@@ -181,9 +175,6 @@ impl Changes {
         trees.send_modify(|trees| Arc::make_mut(trees).retain(|catalog, _| is_needed(catalog)));
         let era = era??;
         tracing::info!(catalog = catalog.short(), batch = era.first_batch, ?extent, "the catalog changes");
-        let event = RunEvent::CatalogChanged { learner: self.learner, era: era.clone(), extent };
-        // Nobody has to keep a log.
-        let _ = self.log.send(event).await;
         Ok((era, extent))
     }
 }

@@ -98,8 +98,7 @@ where
         // Nobody has to keep a log.
         let _ = log.send(RunEvent::CatalogChanged { learner: config.incarnation, era, extent }).await;
     }
-    let (changes, trees) =
-        Changes::new(config.incarnation, config.changes.clone(), batches.clone(), trees, log.clone());
+    let (changes, trees) = Changes::new(config.changes.clone(), batches.clone(), trees);
     let ingest = Ingest::new(&config, trees, shelf.clone(), batches.clone(), log.clone());
     let feeds = PolicyFeeds::new(offer, config.feed(), config.egress.clone(), stop.clone());
     let presence = config.presence.clone();

@@ -4,6 +4,7 @@
 //! ([`machine`]). A process executes one schedule, for what libraries keep per process is part of it; the tests here start
 //! such processes. `RISER_SIM_SEEDS=N` runs the seeds below N, `RISER_SIM_SEED=K` one, with `RISER_SIM_TRACE=1` what it did.
 
+mod changes;
 mod connection;
 mod disk;
 mod host;

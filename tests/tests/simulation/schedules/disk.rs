@@ -2,7 +2,7 @@
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use riser_core::ids::Incarnation;
+use riser_core::{catalog::plan::CatalogPlan, ids::Incarnation};
 use riser_learner::{
     checkpoint::CheckpointError,
     config::DurableConfig,
@@ -41,6 +41,8 @@ struct State {
     incarnation: u32,
     /// Whether the run's model is there, which is written last.
     has_model: bool,
+    /// Which batch is made with which catalog, once there was a change.
+    plan: Option<CatalogPlan>,
 }
 
 impl CrashingDisk {
@@ -48,7 +50,16 @@ impl CrashingDisk {
         let folder = tempfile::tempdir().unwrap();
         let start = empty(folder.path());
         let disk = Arc::new(SimulatedDisk::with(start.clone()));
-        let state = State { start, disk, is_full: false, fuse: None, is_off: false, incarnation: 0, has_model: false };
+        let state = State {
+            start,
+            disk,
+            is_full: false,
+            fuse: None,
+            is_off: false,
+            incarnation: 0,
+            has_model: false,
+            plan: None,
+        };
         Self { folder, state: Mutex::new(state) }
     }
 
@@ -75,10 +86,25 @@ impl CrashingDisk {
     pub(crate) fn lose(&self) {
         let mut state = self.state();
         state.begin(empty(self.folder.path()));
-        (state.incarnation, state.has_model) = (0, false);
+        (state.incarnation, state.has_model, state.plan) = (0, false, None);
     }
 
     /// A number for a new start, larger than all before it and than `known`.
+    /// The plan of catalogs that was written down.
+    pub(crate) fn plan(&self) -> Option<CatalogPlan> {
+        self.state().plan.clone()
+    }
+
+    /// Writes the plan of catalogs down, for good.
+    pub(crate) fn keep_plan(&self, plan: &CatalogPlan) -> io::Result<()> {
+        let mut state = self.state();
+        if state.is_full || state.is_off {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.plan = Some(plan.clone());
+        Ok(())
+    }
+
     pub(crate) fn new_incarnation(&self, known: Option<Incarnation>) -> Incarnation {
         let mut state = self.state();
         state.incarnation = state.incarnation.max(known.map_or(0, |known| known.0)) + 1;

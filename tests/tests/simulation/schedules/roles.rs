@@ -1,6 +1,7 @@
 //! The three roles as processes, each as `riser/src/processes` runs it, with a policy that is a hash.
 
 use super::{
+    changes::NextCatalog,
     disk::CrashingDisk,
     host::{Ended, Host},
     logs::{Everything, LogDisk},
@@ -71,7 +72,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long the store may take to answer.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
-const COORDINATOR_PORT: u16 = 7470;
+pub(crate) const COORDINATOR_PORT: u16 = 7470;
 const RELAY_PORT: u16 = 7472;
 const LEARNER_PORT: u16 = 8000;
 
@@ -154,7 +155,8 @@ impl Run {
                 }
             });
         }
-        let data = RunData::fixed(prompts, &tree);
+        let changes = NextCatalog(self.disks[&Host::LEARNER].clone());
+        let data = RunData { changes: Some(Arc::new(changes)), ..RunData::fixed(prompts, &tree) };
         let served = riser_coordinator::serve(schedule, SEED, data, reception, incoming, log, stop.clone());
         match Box::pin(writer.during(served)).await {
             Ok(_) if stop.is_cancelled() => Ended::Stopped,
@@ -196,6 +198,8 @@ impl Run {
             files: disk.clone(),
             durable: durable(false),
             skipped: recovery.skipped,
+            catalogs: disk.plan(),
+            changes: Some(Arc::new(NextCatalog(disk.clone()))),
             patience,
             presence,
             log: Some(log),

@@ -1,6 +1,7 @@
 //! One schedule: a run, a plan of faults, and whether every promise was kept.
 
 use super::{
+    changes::{self, Change},
     disk::CrashingDisk,
     host::{Controls, Gone, Host, Order, Site},
     logs::{Everything, LogDisk},
@@ -88,6 +89,14 @@ async fn schedule(seed: Seed) -> Report {
         scenario.total_batches,
         scenario.served_dtype,
     );
+    // A plan is lost with the disk that it is on, and a second learner has another one.
+    let keeps_plan = !has_second && !plan.0.iter().any(|(_, fault)| matches!(fault, Fault::DiskLost { .. }));
+    let mut draws = seed.stream("change", &[]);
+    let change = (keeps_plan && draws.random_bool(0.5)).then(|| Change {
+        at: span.mul_f64(draws.random_range(0.0..0.7)),
+        first_batch: draws.random_range(1..scenario.total_batches),
+    });
+    let setup = format!("{setup}, {change:?}");
     if relays.is_some() {
         trace.note("with relays", "");
     }
@@ -99,7 +108,7 @@ async fn schedule(seed: Seed) -> Report {
     let network = Network::new(seed, trace.clone());
     let disks: Disks = cast.learners().into_iter().map(|host| (host, Arc::new(CrashingDisk::new()))).collect();
     let store = has_store.then(|| Objects::new(seed, &network, &trace));
-    let witness = Witness::new(&scenario, relays.clone(), &trace);
+    let witness = Witness::new(&scenario, relays.clone(), change, &trace);
     let everything = Everything::default();
     let logs: BTreeMap<Host, LogDisk> =
         cast.learners().into_iter().chain([Host::COORDINATOR]).map(|host| (host, LogDisk::default())).collect();
@@ -117,6 +126,8 @@ async fn schedule(seed: Seed) -> Report {
         scenario: scenario.clone(),
     };
     let mut hosts = Hosts::start(seed, &run, &cast);
+    let operator =
+        change.map(|change| tokio::spawn(changes::ask(change, network.clone(), witness.clone(), trace.clone())));
     let (controls, second) = (hosts.controls.clone(), hosts.second.clone());
     let stage = Stage { cast, controls, second, network, disks, store, witness: witness.clone(), trace: trace.clone() };
     let faults = tokio::spawn(stage.play(plan.clone()));
@@ -127,6 +138,9 @@ async fn schedule(seed: Seed) -> Report {
     }
     let lasted = trace.now();
     faults.abort();
+    if let Some(operator) = operator {
+        operator.abort();
+    }
     hosts.tasks.shutdown().await;
     // What was sent to the log gets there.
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,12 +1,13 @@
 //! Whoever watches a run and says at once when a promise is broken, knowing what an undisturbed run would have computed.
 
 use super::{
+    changes::{Change, NEXT},
     host::Host,
     relays::{Relays, Tree},
     trace::Trace,
 };
 use crate::{
-    hash_policy::{HashSampler, HashTrainer},
+    hash_policy::{self, HashSampler, HashTrainer},
     scenario::{Scenario, Versions},
 };
 use riser_core::{
@@ -36,8 +37,11 @@ pub(crate) struct Witness {
     trace: Trace,
     pacing: Pacing,
     served_dtype: TensorDtype,
-    /// What each version is in lockstep.
+    /// What each version is in lockstep, without a change of catalog and with the one that is asked for.
     expected: Option<Versions>,
+    changed: Option<Versions>,
+    /// First batch of that change.
+    change: Option<u64>,
     relays: Option<Relays>,
     seen: Mutex<Seen>,
 }
@@ -57,15 +61,55 @@ struct Seen {
     numbers: BTreeSet<Incarnation>,
     repeats: bool,
     tree: Tree,
+    /// Whether the change is part of the run: what the operator was told, or what batches say.
+    is_changed: Option<bool>,
     is_over: bool,
 }
 
 impl Witness {
-    pub(crate) fn new(scenario: &Scenario, relays: Option<Relays>, trace: &Trace) -> Arc<Self> {
+    pub(crate) fn new(scenario: &Scenario, relays: Option<Relays>, change: Option<Change>, trace: &Trace) -> Arc<Self> {
         let pacing = scenario.pacing();
         let expected = matches!(pacing, Pacing::Lockstep(_)).then(|| scenario.versions());
         let (served_dtype, seen) = (scenario.served_dtype, Mutex::default());
-        Arc::new(Self { trace: trace.clone(), pacing, served_dtype, expected, relays, seen })
+        let change = change.map(|change| change.first_batch);
+        let changed = change
+            .filter(|_| expected.is_some())
+            .map(|first| scenario.versions_with(|batch| if batch >= first { NEXT } else { 0 }));
+        Arc::new(Self { trace: trace.clone(), pacing, served_dtype, expected, changed, change, relays, seen })
+    }
+
+    /// The operator was told whether the catalog changes.
+    pub(crate) fn answered(&self, is_changed: bool) {
+        self.is_changed(is_changed, "the operator was told");
+    }
+
+    /// There is one truth about the change, whoever says so.
+    fn is_changed(&self, is_changed: bool, who: &str) {
+        let known = *self.seen().is_changed.get_or_insert(is_changed);
+        if known != is_changed {
+            self.trace.violation(format_args!("{who} that the catalog changes: {is_changed}, known was {known}"));
+        }
+    }
+
+    /// Whether a policy is what the version is in an undisturbed run, with or without the change.
+    fn fits(&self, version: PolicyVersion, policy: Digest, of: impl Fn(&(Digest, Digest)) -> Digest) -> bool {
+        let Some(expected) = &self.expected else { return true };
+        let place = version.0 as usize;
+        let is = |versions: &Versions| versions.get(place).map(&of) == Some(policy);
+        match (is(expected), self.changed.as_ref().is_some_and(is)) {
+            (true, true) => true,
+            (true, false) => {
+                if self.changed.is_some() {
+                    self.is_changed(false, "a policy says");
+                }
+                true
+            }
+            (false, true) => {
+                self.is_changed(true, "a policy says");
+                true
+            }
+            (false, false) => false,
+        }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -113,8 +157,7 @@ impl Witness {
             *durable = version.max(*durable);
         }
         if let Some(checkpoint) = found
-            && let Some(expected) = &self.expected
-            && checkpoint.manifest.policy != expected[version as usize].0
+            && !self.fits(PolicyVersion(version), checkpoint.manifest.policy, |(policy, _)| *policy)
         {
             self.trace.violation(format_args!("the checkpoint of version {version} is another policy"));
         }
@@ -155,9 +198,7 @@ impl Witness {
 
     /// A learner has ended because everything is trained.
     pub(crate) fn finished(&self, outcome: Outcome) {
-        if let Some(expected) = &self.expected
-            && expected.last().map(|(policy, _)| *policy) != Some(outcome.digest)
-        {
+        if !self.fits(outcome.version, outcome.digest, |(policy, _)| *policy) {
             self.trace.violation(format_args!("the run ended with another policy: {outcome:?}"));
         }
         self.seen().is_over = true;
@@ -224,6 +265,17 @@ impl WitnessTrainer {
         if batch.len() as u64 != pacing.groups_per_batch() {
             trace.violation(format_args!("the batch of version {version} has {} groups", batch.len()));
         }
+        let (own, next) = (hash_policy::tree().digest(), hash_policy::tree_of(NEXT).digest());
+        let is_next = batch.first().is_some_and(|group| group.catalog == next);
+        let catalog = if is_next { next } else { own };
+        if batch.iter().any(|group| group.catalog != catalog) {
+            trace.violation(format_args!("the batch of version {version} mixes catalogs"));
+        }
+        match self.witness.change {
+            Some(first) if version.0 >= first => self.witness.is_changed(is_next, "a batch says"),
+            _ if is_next => trace.violation(format_args!("the batch of version {version} has a catalog to come")),
+            _ => {}
+        }
         let oldest = version.0.saturating_sub(pacing.max_staleness().into());
         for group in batch {
             if !self.consumed.insert(group.id) {
@@ -244,12 +296,10 @@ impl Trainer for WitnessTrainer {
     fn step(&mut self, version: PolicyVersion, batch: &[RolloutGroup]) -> Result<Metrics, Failure> {
         self.look_at(version, batch);
         let metrics = self.trainer.step(version, batch)?;
-        if let Some(expected) = &self.witness.expected {
-            let next = version.next();
-            let digest = self.trainer.snapshot(next)?.digest();
-            if expected.get(next.0 as usize).map(|(policy, _)| *policy) != Some(digest) {
-                self.witness.trace.violation(format_args!("version {next} is another policy than undisturbed"));
-            }
+        let next = version.next();
+        let digest = self.trainer.snapshot(next)?.digest();
+        if !self.witness.fits(next, digest, |(policy, _)| *policy) {
+            self.witness.trace.violation(format_args!("version {next} is another policy than undisturbed"));
         }
         Ok(metrics)
     }
@@ -287,9 +337,7 @@ impl Sampler for WitnessSampler {
         if !self.witness.has_served(version, digest) {
             self.witness.trace.violation(format_args!("a worker has a version {version} that nobody ever served"));
         }
-        if let Some(expected) = &self.witness.expected
-            && expected.get(version.0 as usize).map(|(_, served)| *served) != Some(digest)
-        {
+        if !self.witness.fits(version, digest, |(_, served)| *served) {
             self.witness.trace.violation(format_args!("a worker has another policy as version {version}"));
         }
         self.sampler.load(snapshot)
