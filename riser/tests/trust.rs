@@ -168,6 +168,17 @@ fn every_call_is_open_to_the_roles_that_it_is_for_and_to_no_other() {
             }
         }
     }
+    // What the learner has refused is told with its next report.
+    loop {
+        let (status, stdout, stderr) = run("status", &address, "certs", "watcher", &["--format", "json"]);
+        assert_eq!(status, Some(0), "{stderr}");
+        let told = parsed(&stdout)["troubles"].as_array().unwrap().clone();
+        let of = |server: &str| told.iter().any(|trouble| trouble["what"].as_str().unwrap().contains(server));
+        assert!(of("Coordinator/") || of("Watch/") || of("Catalog/"), "{told:?}");
+        if of("Learner/SubscribePolicy is for a worker") {
+            break;
+        }
+    }
 }
 
 #[test]

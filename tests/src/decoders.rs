@@ -64,6 +64,7 @@ pub const ALL: &[Decoder] = &[
     wire::STATUS,
     wire::POLICY,
     wire::SUBSCRIPTION,
+    wire::CERTIFICATE,
     files::PREFIX_TREE,
     files::DELTA,
     files::CHECKPOINT_MANIFEST,

@@ -25,6 +25,7 @@ use riser_core::{
 };
 use riser_learner::batch_book::BatchBook;
 use riser_proto::{
+    access::role::Roles,
     catalog::{self, CatalogFile},
     join::{JoinReply, LearnerPlace, RunDescription, SamplingRules, Welcome},
     lease::LeaseReply,
@@ -32,6 +33,18 @@ use riser_proto::{
     v1,
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+/// What a peer's certificate says about its role; made by openssl.
+pub(super) const CERTIFICATE: Decoder = Decoder {
+    name: "certificate",
+    layout: Layout::Plain,
+    samples: || {
+        let made: &[u8] = include_bytes!("certificate.der");
+        assert_eq!(Roles::of_certificate(made).unwrap().to_string(), "for a worker and a watcher");
+        vec![made.to_vec()]
+    },
+    decode: |bytes| Roles::of_certificate(bytes).is_ok(),
+};
 
 pub(super) const GROUP: Decoder =
     Decoder { name: "group", layout: Layout::Message, samples: group_samples, inputs: MANY, decode: group };
