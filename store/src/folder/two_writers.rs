@@ -6,11 +6,13 @@ use std::{fmt, io, sync::Mutex};
 
 const ROOT: &str = "/run/checkpoints";
 
+type Work = Box<dyn FnOnce() + Send>;
+
 /// A disk on which something else happens before one of the operations.
 struct Interrupted {
     disk: Arc<SimulatedDisk>,
     /// Operations before it, and what it is.
-    other: Mutex<(usize, Option<Box<dyn FnOnce() + Send>>)>,
+    other: Mutex<(usize, Option<Work>)>,
 }
 
 impl Interrupted {
@@ -85,7 +87,7 @@ fn interrupted(at: usize, one: &str, other: &'static str) -> Option<End> {
     let disk = Arc::new(SimulatedDisk::empty());
     let (second, there) = (Arc::new(Mutex::new(None)), disk.clone());
     let result = second.clone();
-    let work = Box::new(move || *result.lock().unwrap() = Some(write(there, 2, other)));
+    let work: Work = Box::new(move || *result.lock().unwrap() = Some(write(there, 2, other)));
     let files = Arc::new(Interrupted { disk: disk.clone(), other: Mutex::new((at, Some(work))) });
     let first = write(files, 1, one);
     let second = second.lock().unwrap().take()?;

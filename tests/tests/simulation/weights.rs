@@ -97,8 +97,8 @@ fn plant(scenario: &Scenario, num_workers: u64) -> (Tree, Vec<Member>) {
     let mut members: Vec<Member> = vec![];
     let mut roster = RelayRoster::new(2.try_into().unwrap());
     for id in 0..num_workers {
-        let parent = roster.join(WorkerId(id), Some(()));
-        let parent: Option<Connect> = parent.map(|(parent, ())| members[parent.0 as usize].connect.clone());
+        let parent = roster.join(WorkerId(id), Some(id));
+        let parent: Option<Connect> = parent.map(|(parent, _)| members[parent.0 as usize].connect.clone());
         members.push(tree.worker(id, parent.as_ref(), samplers()));
     }
     (tree, members)

@@ -67,7 +67,7 @@ impl Tree {
             let crowd = earlier.iter().filter(is_calm).filter(|other| other.parent.is_none()).count();
             let below = |host| earlier.iter().filter(|other| other.parent == Some(host)).count();
             let is_free = |other: &&Member| relays.hosts.contains(&other.host) && below(other.host) < fan_out;
-            if crowd >= fan_out && earlier.iter().filter(is_calm).any(|other| is_free(other)) {
+            if crowd >= fan_out && earlier.iter().filter(is_calm).any(is_free) {
                 let host = member.host;
                 trace.violation(format_args!("{host} was sent to the learner, which had {crowd}, beside a free relay"));
             }
