@@ -5,7 +5,7 @@
 //!   step-00000040/             whole, or damaged by something that is not us
 //!     ...                      the files of the owner
 //!     checkpoint.json          the manifest: size and digest of every file, written last
-//!   damaged-step-00000060/     set aside by recovery
+//!   damaged-step-00000060/     set aside by recovery; the next one keeps the newest three
 //!   .step-00000080.partial/    being written; a leftover of a crash otherwise
 //! ```
 //!
@@ -38,6 +38,9 @@ const PREFIX: &str = "step-";
 const DAMAGED: &str = "damaged-";
 const PARTIAL: &str = ".partial";
 const REMOVED: &str = ".removed";
+
+/// Damaged checkpoints that recovery leaves from before: enough to see what is wrong with a disk, too few to fill it.
+const KEPT_DAMAGED: usize = 3;
 
 /// A checkpoint every byte of which was read and found as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +183,16 @@ fn set_aside(files: &dyn FileSystem, root: &Path, version: u64, damage: &Damage)
     files.sync_folder(root).map_err(FolderError::io(root))?;
     tracing::warn!(version, reason = %damage, place = %to.display(), "damaged checkpoint set aside");
     Ok(Skipped { version, place: to.display().to_string(), reason: damage.to_string() })
+}
+
+/// Which damaged checkpoint a name is of: its version, and its number among those of that version.
+fn damaged_of(name: &str) -> Option<(u64, u64)> {
+    let name = name.strip_prefix(DAMAGED)?;
+    let (first, again) = match name.strip_prefix(PREFIX)?.split_once('-') {
+        Some((digits, again)) => (&name[..PREFIX.len() + digits.len()], again.parse().ok()?),
+        None => (name, 1),
+    };
+    Some((version_of(first)?, again))
 }
 
 fn name_of(version: u64) -> String {

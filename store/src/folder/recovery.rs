@@ -1,6 +1,6 @@
 //! Finding the checkpoint to go on from, and keeping the folder small.
 
-use super::{Checkpoint, CheckpointFolder, PARTIAL, PREFIX, REMOVED, name_of};
+use super::{Checkpoint, CheckpointFolder, KEPT_DAMAGED, PARTIAL, PREFIX, REMOVED, damaged_of, name_of};
 use crate::{
     damage::{Damage, Skipped},
     error::FolderError,
@@ -17,7 +17,8 @@ pub struct Recovered<A> {
 }
 
 impl<A: Serialize + DeserializeOwned> CheckpointFolder<A> {
-    /// Finds the newest whole checkpoint, sets newer damaged ones aside and removes what a crash left half-written.
+    /// Finds the newest whole checkpoint, sets newer damaged ones aside and removes what a crash left half-written, and of
+    /// the damaged ones from before all but the newest three.
     ///
     /// # Errors
     /// [`FolderError::NoneWhole`] if there are checkpoints and each is damaged; nothing is set aside then, since an empty
@@ -80,14 +81,17 @@ impl<A: Serialize + DeserializeOwned> CheckpointFolder<A> {
         self.files.remove_folder(&to).map_err(FolderError::io(&to))
     }
 
-    /// Removes what a crash left half-written or half-removed.
+    /// Removes what a crash left half-written or half-removed, and old damage. What this recovery is about to set aside
+    /// stays: it is told where that lies.
     fn sweep(&self) -> Result<(), FolderError> {
         let names = self.files.list(&self.path).map_err(FolderError::io(&self.path))?;
         let leftover = |name: &&String| {
             name.strip_prefix('.')
                 .is_some_and(|rest| rest.starts_with(PREFIX) && (rest.ends_with(PARTIAL) || rest.ends_with(REMOVED)))
         };
-        names.iter().filter(leftover).try_for_each(|name| {
+        let mut damaged: Vec<&String> = names.iter().filter(|name| damaged_of(name).is_some()).collect();
+        damaged.sort_unstable_by_key(|name| std::cmp::Reverse(damaged_of(name)));
+        names.iter().filter(leftover).chain(damaged.into_iter().skip(KEPT_DAMAGED)).try_for_each(|name| {
             let path = self.path.join(name);
             self.files.remove_folder(&path).map_err(FolderError::io(&path))
         })

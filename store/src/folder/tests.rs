@@ -52,6 +52,34 @@ fn damage_is_named_and_damaged_checkpoints_are_set_aside_under_names_of_their_ow
 }
 
 #[test]
+fn of_the_damaged_checkpoints_from_before_the_newest_three_stay() {
+    let place = tempfile::tempdir().unwrap();
+    let mut folder = folder(place.path());
+    write(&mut folder, 5);
+    let before =
+        ["step-00000004", "step-00000009", "step-00000010", "step-00000010-2", "step-00000010-12", "step-new", "notes"];
+    for name in before {
+        fs::create_dir(folder.path().join(format!("{DAMAGED}{name}"))).unwrap();
+    }
+    for version in [6, 7, 8, 9] {
+        write(&mut folder, version);
+        fs::remove_file(folder.path_of(version).join("model")).unwrap();
+    }
+    let recovered = folder.recover().unwrap();
+    assert!(recovered.skipped.len() == 4 && recovered.skipped.iter().all(|skipped| Path::new(&skipped.place).exists()));
+    let kept = |folder: &CheckpointFolder<u64>| {
+        names(folder).into_iter().filter_map(|name| Some(name.strip_prefix(DAMAGED)?.to_owned())).collect::<Vec<_>>()
+    };
+    // Names that we do not give are not ours to remove.
+    let mut expected = vec!["notes"];
+    expected.extend(["step-00000006", "step-00000007", "step-00000008", "step-00000009"]);
+    expected.extend(["step-00000010", "step-00000010-12", "step-00000010-2", "step-new"]);
+    assert_eq!(kept(&folder), expected);
+    assert!(folder.recover().unwrap().skipped.is_empty());
+    assert_eq!(kept(&folder), ["notes", "step-00000010", "step-00000010-12", "step-00000010-2", "step-new"]);
+}
+
+#[test]
 fn recovery_fails_and_moves_nothing_when_no_checkpoint_is_whole() {
     let place = tempfile::tempdir().unwrap();
     let mut folder = folder(place.path());
