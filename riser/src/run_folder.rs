@@ -14,6 +14,7 @@
 use crate::clock;
 use crate::failure::{Hint, Usage};
 use anyhow::Context;
+use riser_core::atomic_file;
 use riser_core::config::RunConfig;
 use riser_core::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -151,20 +152,17 @@ impl RunFolder {
         self.path.join("metrics.jsonl")
     }
 
-    /// Writes a file of the folder as a whole: readers see the old text or the new one.
+    /// Writes a file of the folder as a whole: readers see the old text or the new one, also after a loss of power.
     pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
         let path = self.path.join(name);
-        let staged = self.path.join(format!("{name}.new"));
-        fs::write(&staged, text)
-            .and_then(|()| fs::rename(&staged, &path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        atomic_file::write(&path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Whether there is nothing but what a beginning leaves that was cut short, by a signal or a full disk: an empty folder for
     /// checkpoints, which is made first, and perhaps the files before the identity, which is written last.
     fn is_barely_begun(&self) -> bool {
         let is_known = |entry: fs::DirEntry| {
-            let known = [COORDINATOR, "checkpoints", CONFIG, "config.toml.new", "run.json.new"];
+            let known = [COORDINATOR, "checkpoints", CONFIG, "config.toml.partial", "run.json.partial"];
             entry.file_name().to_str().is_some_and(|name| known.contains(&name))
         };
         fs::read_dir(self.checkpoints()).is_ok_and(|mut checkpoints| checkpoints.next().is_none())
@@ -204,7 +202,7 @@ mod tests {
         let config = RunConfig::default();
         let open = |path: &Path| RunFolder::open(path, "sft", &config, Digest::of(b"data"), None);
         // In the order in which they are made.
-        let parts = ["checkpoints/", "config.toml.new", "config.toml", "run.json.new"];
+        let parts = ["checkpoints/", "config.toml.partial", "config.toml", "run.json.partial"];
         for made in 0..=parts.len() {
             let parent = tempfile::tempdir().unwrap();
             for part in &parts[..made] {
