@@ -26,6 +26,9 @@ pub struct Strangers {
     pub fan_out: NonZeroU32,
     /// Silence after which a worker counts as gone; longer than a question for work is kept open.
     pub silence: Duration,
+    /// Silence after which the end of the run does not wait for a worker: a few times as long as one is silent that renews its
+    /// lease or tries again after a pause. Whoever has a question open is answered at the end, so it need not be longer.
+    pub quiet: Duration,
     /// How long after the start workers of an earlier coordinator may take to speak again; zero if there was none. A run
     /// does not end for them before.
     pub returning: Duration,

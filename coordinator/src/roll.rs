@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-/// How long the end of the run waits for workers that say nothing.
+/// How long the end of the run waits at most.
 const LONGEST_GOODBYE: Duration = Duration::from_secs(30);
 
 /// Longest name of a worker, in characters.
@@ -107,17 +107,19 @@ impl Roll {
         self.changed.notify_one();
     }
 
-    /// Waits until nobody is left who does not know that the run is over, but not for ever; a run whose workers are its own
-    /// is ended otherwise.
+    /// Waits until nobody is left who does not know that the run is over, as it is now; a run whose workers are its own is ended
+    /// otherwise. Workers that were silent before are not waited for, nor any worker for ever.
     pub(crate) async fn all_dismissed(&self) {
         let Some(strangers) = &self.strangers else { return std::future::pending().await };
+        let over = Instant::now();
         tokio::time::sleep_until(self.start + strangers.returning).await;
-        let dismissed = async {
-            while !self.members().is_empty() {
-                self.changed.notified().await;
-            }
-        };
-        if tokio::time::timeout(LONGEST_GOODBYE.min(self.limits.silence), dismissed).await.is_err() {
+        let last = Instant::now() + LONGEST_GOODBYE.min(self.limits.silence);
+        let awaited_until = || self.members().awaited_until(over, strangers.quiet, last);
+        while let Some(until) = awaited_until().filter(|until| *until > Instant::now()) {
+            // Who is awaited may be others by then.
+            let _ = tokio::time::timeout_at(until, self.changed.notified()).await;
+        }
+        if !self.members().is_empty() {
             tracing::warn!("some workers have not heard that the run is over");
         }
     }
@@ -262,6 +264,13 @@ impl Members {
         self.known.iter().filter(move |(_, member)| now.saturating_duration_since(member.heard) < silence)
     }
 
+    /// Until when workers are waited for that may not know what is so since `over`: one that has spoken since is there, and comes
+    /// back for its answer when it has done what it is at; another one may be, while it is not `quiet` for too long.
+    fn awaited_until(&self, over: Instant, quiet: Duration, last: Instant) -> Option<Instant> {
+        let until = |member: &Member| if member.heard > over { last } else { last.min(member.heard + quiet) };
+        self.known.values().map(until).max()
+    }
+
     fn describe(&self, worker: WorkerId) -> String {
         let from = self.known.get(&worker).and_then(|member| member.from);
         from.map_or_else(|| format!("worker {worker}"), |address| format!("worker {worker} at {address}"))
@@ -275,7 +284,13 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use riser_core::activity::WorkerStage;
+    use riser_core::{
+        activity::WorkerStage,
+        logprob_space::LogprobSpace,
+        random::Seed,
+        selection::{Fill, Pick, Selection},
+    };
+    use riser_proto::join::SamplingRules;
 
     const LIMITS: Limits = Limits { workers: 2, silence: Duration::from_secs(60) };
 
@@ -298,6 +313,82 @@ mod tests {
         members.dismiss(WorkerId(101));
         assert_eq!(join(&mut members, later), Ok(WorkerId(501)));
         assert!(!members.is_empty());
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A roll of strangers that are quiet after 20 s.
+    fn roll() -> Roll {
+        let sampling = SamplingRules {
+            seed: Seed(1),
+            space: LogprobSpace::Catalog,
+            temperature: 1.0,
+            samples: 4,
+            selection: Selection { group: 4, pick: Pick::FirstSeen, fill: Fill::Appearance, keep_hit: true },
+            reward_hit: 1.0,
+            reward_miss: 0.0,
+        };
+        let description = RunDescription { run: Digest::of(b"run"), model_config: "{}".to_owned(), sampling };
+        let strangers = Strangers {
+            description,
+            first_worker: 1,
+            max_workers: 9,
+            fan_out: NonZeroU32::MIN,
+            silence: seconds(60),
+            quiet: seconds(20),
+            returning: Duration::ZERO,
+            is_over: false,
+        };
+        Roll::new(Some(strangers), LIMITS)
+    }
+
+    /// How long the end of the run waits for workers whose last words were so many seconds before it, while `meanwhile` happens.
+    async fn goodbye(silent: &[u64], meanwhile: impl AsyncFnOnce(&Roll)) -> Duration {
+        let roll = roll();
+        let longest = silent.iter().max().copied().unwrap_or(0);
+        for second in (0..=longest).rev() {
+            let speaking = (1..).zip(silent).filter(|(_, silent)| **silent == second);
+            speaking.for_each(|(worker, _)| roll.heard(WorkerId(worker), None, None));
+            tokio::time::sleep(if second > 0 { seconds(1) } else { Duration::ZERO }).await;
+        }
+        let over = Instant::now();
+        tokio::join!(roll.all_dismissed(), meanwhile(&roll));
+        Instant::now() - over
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_does_not_wait_for_workers_that_have_been_silent_and_not_long_for_one_that_falls_silent() {
+        assert_eq!(goodbye(&[], async |_| {}).await, Duration::ZERO);
+        assert_eq!(goodbye(&[20, 59, 3000], async |_| {}).await, Duration::ZERO);
+        assert_eq!(goodbye(&[5, 12, 59], async |_| {}).await, seconds(15));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_waits_until_everybody_who_is_there_has_heard_of_it() {
+        let come = async |roll: &Roll| {
+            for worker in [2, 1] {
+                tokio::time::sleep(seconds(3)).await;
+                roll.dismiss(WorkerId(worker));
+            }
+        };
+        assert_eq!(goodbye(&[9, 2, 40], come).await, seconds(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_renews_a_lease_after_the_end_is_waited_for_until_it_has_sampled_but_not_for_ever() {
+        let renews = async |roll: &Roll| {
+            tokio::time::sleep(seconds(4)).await;
+            roll.heard(WorkerId(1), None, None);
+        };
+        let comes = async |roll: &Roll| {
+            renews(roll).await;
+            tokio::time::sleep(seconds(24)).await;
+            roll.dismiss(WorkerId(1));
+        };
+        assert_eq!(goodbye(&[6], comes).await, seconds(28));
+        assert_eq!(goodbye(&[6], renews).await, seconds(30));
     }
 
     #[tokio::test(start_paused = true)]

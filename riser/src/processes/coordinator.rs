@@ -53,6 +53,7 @@ pub(crate) fn run(
             fan_out: cluster.fan_out,
             is_over,
             silence: schedule.lease_timeout.max(2 * LONGEST_QUESTION),
+            quiet: 2 * returning,
             returning: if starts_before > 0 { returning } else { Duration::ZERO },
         }),
     };

@@ -55,6 +55,7 @@ fn coordinator(scenario: &Scenario, place: Place<network::Incoming>) -> JoinHand
         max_workers: 3,
         fan_out: NonZeroU32::MIN,
         silence: SILENCE,
+        quiet: Duration::from_secs(20),
         returning: Duration::ZERO,
         is_over: false,
     };

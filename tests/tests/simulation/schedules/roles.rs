@@ -107,6 +107,7 @@ impl Run {
             max_workers: 64,
             fan_out: NonZeroU32::MIN,
             silence: schedule.lease_timeout.max(Duration::from_secs(40)),
+            quiet: 2 * returning,
             returning: if number > 1 { returning } else { Duration::ZERO },
             is_over: self.witness.coordinator_knows_the_end(),
         };
