@@ -14,7 +14,7 @@ use riser_core::{
 use riser_proto::{call::Patience, egress::EgressLedger, policy_feed::FeedSettings};
 use riser_store::{Disk, DurableStore, FileSystem, Skipped};
 use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Settings of the learner.
 #[derive(Debug, Clone)]
@@ -73,6 +73,10 @@ pub struct LearnerConfig {
     pub activity: Activity,
     /// The run's event log; waited for when it is full, `None` keeps no log.
     pub log: Option<mpsc::Sender<RunEvent>>,
+    /// How many steps and evaluations each log that must not lose any has on the disk by now: the event log, and what is made
+    /// of [`Event`](crate::Event)s. A checkpoint waits for them, so that no run goes on from what its logs do not tell; and so
+    /// does a step, when they are behind.
+    pub logs: Vec<watch::Receiver<u64>>,
 }
 
 impl LearnerConfig {
@@ -136,6 +140,7 @@ impl LearnerConfig {
             presence: Presence::default(),
             activity: Activity::default(),
             log: None,
+            logs: vec![],
         }
     }
 

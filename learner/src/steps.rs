@@ -3,14 +3,15 @@
 //! | | |
 //! |---|---|
 //! | takes | batches from the batcher, one at a time, when it is ready for the next |
-//! | waits for | all groups of the batch; the observer and the run's event log, if their channels are full |
+//! | waits for | all groups of the batch; the observer and the run's event log, if they are behind or their channels full |
 //! | gives | policy versions to the publisher, states to be checkpointed to the saver, [`Event`]s to the observer |
 //!
 //! The trainer runs on a blocking thread and comes back with its result. Between two steps nobody but the batch is waited
 //! for; checkpoints are written behind them. A shutdown ends the wait at once, or else the step is finished first; then
 //! the last version is checkpointed and that is waited for. A version is evaluated before it is checkpointed, so a run
 //! that goes on from a checkpoint has the evaluations of everything before. The last version is published once its
-//! checkpoint is kept: with it the run is over for everybody else, and nobody would be left to train it again.
+//! checkpoint is kept: with it the run is over for everybody else, and nobody would be left to train it again. A version is
+//! checkpointed once the logs have on the disk what led to it; when they fall behind, as on a full disk, the learner pauses.
 
 use crate::{
     LearnerConfig,
@@ -36,6 +37,9 @@ use std::{any::Any, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+
+/// Steps and evaluations that a log may be behind before the learner waits for it.
+const UNWRITTEN: u64 = 4;
 
 /// Why training ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,12 @@ pub enum StepError {
         /// The version that is missing.
         missing: u64,
     },
+    /// A log has ended before it was told what led to a version.
+    #[error("version {version} is not kept: a log of the run has failed")]
+    Unlogged {
+        /// The version.
+        version: PolicyVersion,
+    },
     /// A checkpoint could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -98,6 +108,8 @@ pub struct Steps {
     /// The last policy of the run, until its checkpoint is kept.
     withheld: Option<PolicySnapshot>,
     log: mpsc::Sender<RunEvent>,
+    /// Steps and evaluations that the logs were told of.
+    told: u64,
     /// Groups trained on up to `version`.
     consumed: GroupSet,
     /// Version of the newest checkpoint that was handed over, and of the newest evaluation.
@@ -131,6 +143,7 @@ impl Steps {
             policy: None,
             withheld: None,
             log,
+            told: 0,
             consumed,
             saved,
             evaluated: None,
@@ -184,6 +197,8 @@ impl Steps {
             self.evaluate().await?;
         }
         while self.version.0 < self.config.total_batches {
+            let Some(logged) = stop.run_until_cancelled(self.logged(UNWRITTEN)).await else { break };
+            logged?;
             self.config.activity.enter(LearnerStage::WaitingForGroups);
             let Some(Ok(batch)) = stop.run_until_cancelled(self.batches.next()).await else { break };
             let waited = self.config.activity.enter(LearnerStage::Stepping);
@@ -276,6 +291,7 @@ impl Steps {
         };
         self.note(RunEvent::Step(record)).await;
         self.emit(Event::Step(report)).await;
+        self.told += 1;
         Ok(policy.digest)
     }
 
@@ -291,6 +307,7 @@ impl Steps {
         let learner = self.config.incarnation;
         self.note(RunEvent::Evaluation { learner, version, metrics: metrics.clone(), seconds }).await;
         self.emit(Event::Evaluation { version, metrics, seconds }).await;
+        self.told += 1;
         Ok(())
     }
 
@@ -301,12 +318,22 @@ impl Steps {
         }
         let Some(policy) = self.policy else { return Ok(()) };
         self.config.activity.enter(LearnerStage::Saving);
+        self.logged(0).await?;
         let state = self.with_trainer(|trainer| trainer.state()).await?;
         let shelf = self.publisher.shelf();
         let (pacing, consumed) = (self.config.pacing, self.consumed.clone());
         let (manifest, contents) = checkpoint::assemble(self.catalog, pacing, consumed, policy, &shelf, state);
         if let Some(saver) = &self.saver {
             saver.submit(Save { manifest, contents });
+        }
+        Ok(())
+    }
+
+    /// Waits until the logs have written all that they were told but the last `unwritten`.
+    async fn logged(&mut self, unwritten: u64) -> Result<(), StepError> {
+        let (told, version) = (self.told, self.version);
+        for log in &mut self.config.logs {
+            log.wait_for(|written| written + unwritten >= told).await.map_err(|_| StepError::Unlogged { version })?;
         }
         Ok(())
     }

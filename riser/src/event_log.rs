@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::run_folder::RunFolder;
+use riser::room::Room;
 use riser::run_database::{FILE, Role, RunDatabase, RunFacts};
 use riser::run_log::RunLog;
 use riser_coordinator::schedule::ScheduleConfig;
@@ -12,12 +13,19 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Opens the log of `run`, gives the learner its incarnation and a way to the log, and starts the writer. A log that fails
-/// stops the run.
+/// stops the run; one that has no room is waited for, as the learner's troubles say.
 pub(crate) fn start(run: &RunFolder, learner: &mut LearnerConfig, stop: &CancellationToken) -> anyhow::Result<RunLog> {
     let facts = RunFacts { pacing: learner.pacing, total_batches: learner.total_batches };
-    let (log, sender, incarnation) = begin(run, &facts, Role::Learner, stop)?;
+    let (log, sender, incarnation) = begin(run, &facts, Role::Learner, learner_room(learner, stop))?;
     (learner.incarnation, learner.log) = (incarnation, Some(sender));
+    learner.logs.push(log.written());
     Ok(log)
+}
+
+/// How the logs of a learner wait for room.
+pub(crate) fn learner_room(learner: &LearnerConfig, stop: &CancellationToken) -> Room {
+    let activity = learner.activity.clone();
+    Room::new(stop.clone(), move |what| activity.trouble("learner", what))
 }
 
 /// The same for a coordinator in a process of its own, whose way to the log is the second value; the third is whether one
@@ -29,7 +37,7 @@ pub(crate) fn start_coordinator(
 ) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>, bool)> {
     let facts = RunFacts { pacing: schedule.pacing, total_batches: schedule.total_batches };
     let is_over = open(run, &facts)?.is_over()?;
-    let (log, sender, incarnation) = begin(run, &facts, Role::Coordinator, stop)?;
+    let (log, sender, incarnation) = begin(run, &facts, Role::Coordinator, Room::new(stop.clone(), |_| {}))?;
     schedule.incarnation = incarnation;
     Ok((log, sender, is_over))
 }
@@ -43,11 +51,10 @@ fn begin(
     run: &RunFolder,
     facts: &RunFacts,
     role: Role,
-    stop: &CancellationToken,
+    room: Room,
 ) -> anyhow::Result<(RunLog, mpsc::Sender<RunEvent>, Incarnation)> {
     let mut database = open(run, facts)?;
     let incarnation = database.new_incarnation(role)?;
-    let stop = stop.clone();
-    let (log, sender) = RunLog::start(database, clock::seconds_since_1970, move || stop.cancel())?;
+    let (log, sender) = RunLog::start(database, clock::seconds_since_1970, room)?;
     Ok((log, sender, incarnation))
 }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use riser::cluster::{self, ClusterConfig, Parts};
 use riser::ranking::{self, Search};
 use riser::roles::{PolicySamplers, PolicyTrainer, RlPrompts, Watch};
+use riser::room::{self, Room};
 use riser::settings;
 use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::config::{EvaluationSplit, RunConfig};
@@ -26,10 +27,11 @@ use riser_policy::Device;
 use riser_policy::parameters::Parameters;
 use riser_rollout_worker::WorkerConfig;
 use serde_json::json;
+use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const COLUMNS: &[Column] = &[
@@ -99,30 +101,31 @@ pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
     let mut cluster = cluster_config(config, run, checkpoint.as_ref())?;
     (cluster.learner.durable, cluster.learner.skipped) = (durable, skipped);
     let log = event_log::start(run, &mut cluster.learner, stop)?;
-    let (sender, mut events) = mpsc::channel(EVENT_BUFFER);
+    let (sender, events) = mpsc::channel(EVENT_BUFFER);
     let parts = parts(config, data, reference, checkpoint.as_ref(), sender)?;
-    let mut observer = Observer::new(config, run, start)?;
+    let observer = Observer::new(config, run, start)?;
+    cluster.learner.logs.push(observer.written.subscribe());
+    let room = event_log::learner_room(&cluster.learner, stop);
+    // A thread of its own, for a disk may be slow, or full.
+    let observe = runtime.spawn_blocking(move || observer.watch(events, &room));
     let ended = runtime.block_on(async {
-        let observe = async {
-            while let Some(event) = events.recv().await {
-                if let Err(error) = observer.see(event) {
-                    // A run that cannot be logged is not worth its time; the learner must not wait for us meanwhile.
-                    stop.cancel();
-                    events.close();
-                    return Err(error);
-                }
+        let run = async {
+            let outcome = execute(cluster, parts, stop.clone()).await;
+            if outcome.is_err() {
+                // Nobody waits for room to log a run that has failed.
+                stop.cancel();
             }
-            Ok(())
+            outcome
         };
-        let (outcome, observed) = tokio::join!(execute(cluster, parts, stop.clone()), observe);
-        observed?;
-        outcome
+        let (outcome, observed) = tokio::join!(run, observe);
+        let progress = observed.context("the observer of the run panicked")??;
+        anyhow::Ok((outcome?, progress))
     });
     // With the runtime goes everyone who could still have something to log.
     drop(runtime);
     log.finish()?;
-    let outcome = ended?;
-    observer.progress.finish();
+    let (outcome, progress) = ended?;
+    progress.finish();
     if !outcome.finished {
         return Ok(None);
     }
@@ -240,6 +243,8 @@ struct Observer {
     log: MetricsLog,
     progress: Progress,
     hit_rate: Option<f64>,
+    /// Steps and evaluations in the log.
+    written: watch::Sender<u64>,
 }
 
 impl Observer {
@@ -250,10 +255,23 @@ impl Observer {
         };
         let progress = Progress::new("rl", config.train.steps, 1, COLUMNS);
         progress.resume_at(start.unwrap_or(0));
-        Ok(Self { log, progress, hit_rate: None })
+        Ok(Self { log, progress, hit_rate: None, written: watch::Sender::new(0) })
     }
 
-    fn see(&mut self, event: Event) -> anyhow::Result<()> {
+    /// Sees everything until the learner has ended.
+    fn watch(mut self, mut events: mpsc::Receiver<Event>, room: &Room) -> anyhow::Result<Progress> {
+        while let Some(event) = events.blocking_recv() {
+            room.write("metrics.jsonl", room::is_full, || self.see(&event))
+                .context("cannot append to the metrics log")?;
+            if matches!(event, Event::Step(_) | Event::Evaluation { .. }) {
+                self.written.send_modify(|written| *written += 1);
+            }
+        }
+        Ok(self.progress)
+    }
+
+    /// Logs an event, then shows it; one that cannot be logged can be seen again.
+    fn see(&mut self, event: &Event) -> io::Result<()> {
         match event {
             Event::Step(report) => {
                 let seconds = report.wait_seconds + report.learn_seconds;
@@ -288,7 +306,7 @@ impl Observer {
             Event::Evaluation { version, metrics, seconds } => {
                 self.hit_rate = metrics.get("HR@10").copied();
                 let mut values = json!(metrics);
-                values["seconds"] = seconds.into();
+                values["seconds"] = (*seconds).into();
                 self.log.append(Kind::Evaluation, version.0, &values)?;
             }
             Event::CheckpointFailed { version, reason } => {

@@ -11,7 +11,7 @@ use riser_core::{
     pacing::Pacing,
     run_event::{ArrivalRecord, LeaseRecord, RunEvent, StepRecord},
 };
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -95,6 +95,15 @@ pub enum RunDatabaseError {
         /// What is there.
         value: Option<String>,
     },
+}
+
+impl RunDatabaseError {
+    /// Whether there was no room for what was to be written.
+    pub fn is_full(&self) -> bool {
+        let Self::Sqlite { source: rusqlite::Error::SqliteFailure(failure, _), .. } = self else { return false };
+        // The second: no room for the index that its write-ahead log is read by.
+        failure.code == ErrorCode::DiskFull || failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+    }
 }
 
 /// An open event log.

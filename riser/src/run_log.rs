@@ -6,13 +6,16 @@
 //! | waits for | the next event; then takes all that are there, up to 1024, as one transaction |
 //! | gives | rows of [`run_database`](crate::run_database) |
 //!
-//! The roles wait when the channel is full, so no event is lost; a log that fails ends the run, because a run that cannot be
-//! checked is not worth its time.
+//! The roles wait when the channel is full, so no event is lost; a log that has no room waits for it ([`Room`]), one that fails
+//! otherwise stops the run.
 
-use crate::run_database::{RunDatabase, RunDatabaseError};
+use crate::{
+    room::Room,
+    run_database::{FILE, RunDatabase, RunDatabaseError},
+};
 use riser_core::run_event::RunEvent;
 use std::thread::JoinHandle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Events that may wait, and most of one transaction.
 const BUFFER: usize = 1024;
@@ -21,6 +24,7 @@ const BUFFER: usize = 1024;
 #[derive(Debug)]
 pub struct RunLog {
     writer: JoinHandle<Result<(), RunDatabaseError>>,
+    written: watch::Receiver<u64>,
 }
 
 /// Why the log of a run is not complete.
@@ -38,7 +42,7 @@ pub enum RunLogError {
 }
 
 impl RunLog {
-    /// Starts a writer; `now` says the time in seconds since 1970, `failed` is called once if writing fails.
+    /// Starts a writer; `now` says the time in seconds since 1970.
     ///
     /// The writer ends when every sender is gone.
     ///
@@ -47,23 +51,35 @@ impl RunLog {
     pub fn start(
         mut database: RunDatabase,
         now: impl Fn() -> f64 + Send + 'static,
-        failed: impl FnOnce() + Send + 'static,
+        room: Room,
+    ) -> Result<(Self, mpsc::Sender<RunEvent>), RunLogError> {
+        Self::writing(room, move |events| database.append(now(), events))
+    }
+
+    /// A writer that hands batches of events to `append`, which adds all of a batch or none.
+    pub(crate) fn writing(
+        room: Room,
+        mut append: impl FnMut(&[RunEvent]) -> Result<(), RunDatabaseError> + Send + 'static,
     ) -> Result<(Self, mpsc::Sender<RunEvent>), RunLogError> {
         let (sender, mut events) = mpsc::channel(BUFFER);
+        let (count, written) = watch::channel(0);
         let write = move || {
             let mut batch = Vec::with_capacity(BUFFER);
             while events.blocking_recv_many(&mut batch, BUFFER) > 0 {
-                if let Err(error) = database.append(now(), &batch) {
-                    tracing::error!(%error, "event log failed");
-                    failed();
-                    return Err(error);
-                }
-                batch.clear();
+                room.write(FILE, RunDatabaseError::is_full, || append(&batch))?;
+                let counted = |event: &&RunEvent| matches!(event, RunEvent::Step(_) | RunEvent::Evaluation { .. });
+                let new = batch.drain(..).filter(|event| counted(&event)).count();
+                count.send_modify(|written| *written += new as u64);
             }
             Ok(())
         };
         let writer = std::thread::Builder::new().name("run log".into()).spawn(write)?;
-        Ok((Self { writer }, sender))
+        Ok((Self { writer, written }, sender))
+    }
+
+    /// How many steps and evaluations have been written by now.
+    pub fn written(&self) -> watch::Receiver<u64> {
+        self.written.clone()
     }
 
     /// Waits until everything is written; every sender must be gone.

@@ -69,7 +69,8 @@ pub(crate) fn run(
                 "gradient_norm": report.gradient_norm,
                 "tokens_per_second": tokens_per_second,
             }),
-        )?;
+        )
+        .context("cannot append to the metrics log")?;
         progress.step(
             state.step,
             &[
@@ -84,7 +85,7 @@ pub(crate) fn run(
             let is_best = state.judge(loss);
             let mut values = json!(metrics);
             values["loss"] = loss.into();
-            log.append(Kind::Evaluation, state.step, &values)?;
+            log.append(Kind::Evaluation, state.step, &values).context("cannot append to the metrics log")?;
             progress.note(&format!(
                 "{:>6}  validation: nats/item {loss:.4}  HR@10 {:.4}{}",
                 state.step,

@@ -4,8 +4,8 @@
     python3 tests/trials/trials.py --riser target/release/riser --trials 30 --seed 1
 
 Each trial runs a coordinator, a learner and two workers with mutual TLS, every one in a network namespace of its own, and does
-one to three things to them at random moments. A process that is killed or ends with an error (a full disk can do that to the
-learner) is started again with the same command, as a supervisor would. A trial passes if everybody ends by itself, the learner with the digest of the embedded run, and `riser audit` finds
+one to three things to them at random moments. A process that is killed or ends with an error (a full disk can do that to a learner at
+its last checkpoint, and to a role that is just being started) is started again with the same command, as a supervisor would. A trial passes if everybody ends by itself, the learner with the digest of the embedded run, and `riser audit` finds
 every invariant intact. Needs root (namespaces, a small tmpfs) and `ip` of iproute2; one trial takes about half a minute.
 """
 

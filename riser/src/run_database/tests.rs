@@ -1,10 +1,7 @@
 use super::*;
-use crate::run_log::RunLog;
+use crate::{room::Room, run_log::RunLog};
 use riser_core::{ids::PolicyVersion, lockstep::Lockstep};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use tokio_util::sync::CancellationToken;
 
 fn facts() -> RunFacts {
     let lockstep = Lockstep { groups_per_batch: 2.try_into().unwrap(), lag: 1 };
@@ -65,7 +62,8 @@ fn a_writer_writes_everything_in_order_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let database = RunDatabase::open(&path, &facts()).unwrap();
-    let (log, sender) = RunLog::start(database, || 7.0, || panic!("nothing fails")).unwrap();
+    let room = Room::new(CancellationToken::new(), |_| panic!("nothing is waited for"));
+    let (log, sender) = RunLog::start(database, || 7.0, room).unwrap();
     (0..3000).for_each(|version| sender.blocking_send(checkpoint(version)).unwrap());
     drop(sender);
     log.finish().unwrap();
@@ -74,17 +72,75 @@ fn a_writer_writes_everything_in_order_before_it_ends() {
 }
 
 #[test]
-fn a_writer_that_fails_says_so_once_and_lets_the_senders_go() {
+fn a_writer_that_fails_stops_the_run_and_lets_the_senders_go() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let database = RunDatabase::open(&path, &facts()).unwrap();
     Connection::open(&path).unwrap().execute_batch("DROP TABLE checkpoints").unwrap();
-    let told = Arc::new(AtomicBool::new(false));
-    let tell = told.clone();
-    let (log, sender) = RunLog::start(database, || 7.0, move || tell.store(true, Ordering::SeqCst)).unwrap();
+    let stop = CancellationToken::new();
+    let room = Room::new(stop.clone(), |_| panic!("nothing is waited for"));
+    let (log, sender) = RunLog::start(database, || 7.0, room).unwrap();
     sender.blocking_send(checkpoint(1)).unwrap();
     let message = log.finish().unwrap_err().to_string();
     assert!(message.contains("no such table: checkpoints"), "{message}");
-    assert!(told.load(Ordering::SeqCst));
+    assert!(stop.is_cancelled());
     assert!(sender.blocking_send(checkpoint(2)).is_err());
+}
+
+fn set_limit(database: &RunDatabase, pages: i64) {
+    database.connection.pragma_update(None, "max_page_count", pages).unwrap();
+}
+
+/// SQLite takes a limit of pages for a full disk.
+fn without_room(path: &Path) -> RunDatabase {
+    let database = RunDatabase::open(path, &facts()).unwrap();
+    set_limit(&database, 1);
+    database
+}
+
+#[test]
+fn a_database_without_room_says_so_and_adds_none_of_the_events_until_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let mut database = without_room(&path);
+    let events: Vec<_> = (0..3000).map(checkpoint).collect();
+    for _ in 0..2 {
+        let error = database.append(5.0, &events).unwrap_err();
+        assert!(error.is_full(), "{error}");
+        assert_eq!(rows(&path), []);
+    }
+    set_limit(&database, 1 << 20);
+    database.append(6.0, &events).unwrap();
+    assert_eq!(rows(&path), (0..3000).map(|version| (version + 1, 6.0, version)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_writer_without_room_waits_and_then_writes_everything_once_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let mut database = without_room(&path);
+    let (stop, mut attempts) = (CancellationToken::new(), 0);
+    let (told, complaints) = std::sync::mpsc::channel();
+    let room = Room::impatient(stop.clone(), move |what| told.send(what.to_owned()).unwrap());
+    let (log, sender) = RunLog::writing(room, move |events| {
+        attempts += 1;
+        set_limit(&database, if attempts < 50 { 1 } else { 1 << 20 });
+        database.append(7.0, events)
+    })
+    .unwrap();
+    let written = log.written();
+    let evaluation = RunEvent::Evaluation {
+        learner: Incarnation(1),
+        version: PolicyVersion(1),
+        metrics: BTreeMap::new(),
+        seconds: 0.5,
+    };
+    sender.blocking_send(evaluation).unwrap();
+    (0..3000).for_each(|version| sender.blocking_send(checkpoint(version)).unwrap());
+    assert_eq!(*written.borrow(), 1);
+    drop(sender);
+    log.finish().unwrap();
+    assert_eq!(rows(&path), (0..3000).map(|version| (version + 2, 7.0, version)).collect::<Vec<_>>());
+    assert!(!stop.is_cancelled());
+    assert!(complaints.try_recv().unwrap().starts_with("run.db waits for room: "));
 }

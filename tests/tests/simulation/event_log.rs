@@ -3,12 +3,14 @@
 use crate::scenario::Scenario;
 use riser::{
     audit::{self, Audit},
+    room::Room,
     run_database::{FILE, Role, RunDatabase, RunFacts},
     run_log::RunLog,
 };
 use riser_core::{ids::Incarnation, run_event::RunEvent};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// A log in a folder of its own.
 pub(crate) struct Logged {
@@ -32,7 +34,7 @@ impl Logged {
     pub(crate) fn session(&self) -> Session {
         let mut database = RunDatabase::open(&self.folder.path().join(FILE), &self.facts).unwrap();
         let incarnation = database.new_incarnation(Role::Learner).unwrap();
-        let (log, sender) = RunLog::start(database, || 0.0, || {}).unwrap();
+        let (log, sender) = RunLog::start(database, || 0.0, Room::new(CancellationToken::new(), |_| {})).unwrap();
         Session { log, incarnation, sender }
     }
 

@@ -18,6 +18,7 @@ mod relay_tree;
 mod resume;
 mod scenario;
 mod schedules;
+mod slow_logs;
 mod watching;
 mod weights;
 mod worker_loss;
