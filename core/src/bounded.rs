@@ -49,7 +49,7 @@ impl Bounded {
     ///
     /// `oldest` is the smallest version of the groups on loan, if any is.
     pub fn open_end(&self, newest: PolicyVersion, oldest: Option<PolicyVersion>) -> u64 {
-        oldest.map_or(newest, |oldest| oldest.min(newest)).0 + u64::from(self.max_staleness) + 1
+        oldest.map_or(newest, |oldest| oldest.min(newest)).0.saturating_add(u64::from(self.max_staleness) + 1)
     }
 
     /// The batch of a group that arrives now: `taken` batches have been taken out and `queued` groups wait before it.
@@ -69,7 +69,7 @@ impl Bounded {
 
     /// The versions that a loan may name while the learner is at `newest`: by (1) none on loan is older.
     pub fn retained(&self, newest: PolicyVersion) -> Range<u64> {
-        newest.0.saturating_sub(self.max_staleness.into())..newest.0 + 1
+        newest.0.saturating_sub(self.max_staleness.into())..newest.0.saturating_add(1)
     }
 }
 

@@ -14,7 +14,7 @@
 //! result have the same digest, whatever was written about them.
 
 mod manifest;
-mod tables;
+pub mod tables;
 
 pub use manifest::{Counts, FileEntry, Manifest, SourceFile};
 

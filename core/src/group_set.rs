@@ -8,10 +8,24 @@ use std::{collections::BTreeSet, ops::Range};
 ///
 /// Its size is that of the part above the first gap, which a schedule bounds, not of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Written")]
 pub struct GroupSet {
     below: u64,
     above: BTreeSet<u64>,
+}
+
+/// A set as it is read, which need not be as it was written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    below: u64,
+    above: BTreeSet<u64>,
+}
+
+impl From<Written> for GroupSet {
+    fn from(Written { below, above }: Written) -> Self {
+        Self::new(below, above)
+    }
 }
 
 impl GroupSet {
@@ -52,9 +66,9 @@ impl GroupSet {
         start >= range.end || self.above.range(start..range.end).count() as u64 == range.end - start
     }
 
-    /// Number of groups in the set.
+    /// Number of groups in the set; of all there are, the largest number there is.
     pub fn len(&self) -> u64 {
-        self.below + self.above.len() as u64
+        self.below.saturating_add(self.above.len() as u64)
     }
 
     /// Whether the set has no group.
@@ -83,6 +97,14 @@ mod tests {
         let mut set = GroupSet::below(u64::MAX - 1);
         assert!(set.insert(GroupId(u64::MAX)) && set.insert(GroupId(u64::MAX - 1)));
         assert!(set.contains(GroupId(u64::MAX)) && !set.insert(GroupId(u64::MAX)));
+        assert_eq!(set.len(), u64::MAX);
+    }
+
+    #[test]
+    fn a_set_that_is_read_is_the_same_however_it_was_written() {
+        let read = |text: &str| serde_json::from_str::<GroupSet>(text).unwrap();
+        assert_eq!(read(r#"{"below": 6, "above": [1, 6, 9]}"#), GroupSet::new(7, [9]));
+        assert_eq!(read(&serde_json::to_string(&GroupSet::new(7, [9])).unwrap()), GroupSet::new(7, [9]));
     }
 
     proptest! {

@@ -32,7 +32,7 @@ impl Lockstep {
     /// The groups of batch `batch`, in the order they are trained on.
     pub fn groups_of(&self, batch: u64) -> Range<u64> {
         let size = u64::from(self.groups_per_batch.get());
-        batch * size..(batch + 1) * size
+        batch.saturating_mul(size)..batch.saturating_add(1).saturating_mul(size)
     }
 
     /// The only version that may sample batch `batch`.
@@ -42,12 +42,12 @@ impl Lockstep {
 
     /// The batches that can be sampled while the learner is at `version`: not yet trained, and their version exists.
     pub fn open_batches(&self, version: PolicyVersion) -> Range<u64> {
-        version.0..version.0 + u64::from(self.lag) + 1
+        version.0..version.0.saturating_add(u64::from(self.lag) + 1)
     }
 
     /// The versions that an open batch may ask for while the learner is at `version`: the ones the learner retains.
     pub fn retained(&self, version: PolicyVersion) -> Range<u64> {
-        self.version_of(version.0).0..version.0 + 1
+        self.version_of(version.0).0..version.0.saturating_add(1)
     }
 }
 

@@ -119,7 +119,7 @@ impl Pacing {
     /// The groups of stretch `stretch`.
     pub fn groups_of(&self, stretch: u64) -> Range<u64> {
         let size = self.groups_per_batch();
-        stretch * size..(stretch + 1) * size
+        stretch.saturating_mul(size)..stretch.saturating_add(1).saturating_mul(size)
     }
 
     /// Stretches below this number may be leased while the newest version is `newest` and the smallest version on loan is
@@ -151,7 +151,7 @@ impl Pacing {
     pub fn resumed_with(&self, newest: PolicyVersion) -> Range<u64> {
         match self {
             Self::Lockstep(lockstep) => lockstep.retained(newest),
-            Self::Bounded(_) => newest.0..newest.0 + 1,
+            Self::Bounded(_) => newest.0..newest.0.saturating_add(1),
         }
     }
 

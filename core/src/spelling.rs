@@ -10,8 +10,11 @@ mod tokenizer;
 pub use template::{Template, TemplateError};
 pub use tokenizer::{BpeSettings, SPECIAL_TOKENS, tokenizer_config_json, train_bpe};
 
-use std::path::Path;
+use std::{panic::catch_unwind, path::Path};
 use tokenizers::Tokenizer;
+
+/// Largest id of a token, with room above every vocabulary there is.
+const MAX_TOKEN_ID: u32 = (1 << 22) - 1;
 
 /// Why a title or a token sequence has no spelling.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +35,12 @@ pub enum SpellingError {
     Tokenizer {
         /// Its message.
         reason: String,
+    },
+    /// Ids that no policy can have embeddings for.
+    #[error("the tokenizer has a token with id {id}, the largest that can be learned is {MAX_TOKEN_ID}")]
+    TokenId {
+        /// The largest id.
+        id: u32,
     },
     /// The end token of the template is unknown to the tokenizer.
     #[error("the end token `{token}` of the template is not one token of the tokenizer")]
@@ -85,9 +94,12 @@ impl Speller {
     /// Joins a tokenizer and a template after checking that they fit.
     ///
     /// # Errors
-    /// [`SpellingError::Template`] and [`SpellingError::NoEndToken`].
+    /// [`SpellingError::Template`], [`SpellingError::TokenId`] and [`SpellingError::NoEndToken`].
     pub fn new(tokenizer: Tokenizer, template: Template) -> Result<Self, SpellingError> {
         template.check()?;
+        if let Some(id) = tokenizer.get_vocab(true).into_values().max().filter(|id| *id > MAX_TOKEN_ID) {
+            return Err(SpellingError::TokenId { id });
+        }
         let end = tokenizer
             .token_to_id(&template.end)
             .ok_or_else(|| SpellingError::NoEndToken { token: template.end.clone() })?;
@@ -105,7 +117,10 @@ impl Speller {
     pub fn open(tokenizer: &Path, template: Template) -> Result<Self, SpellingError> {
         let open = |reason: String| SpellingError::Open { path: tokenizer.display().to_string(), reason };
         let bytes = std::fs::read(tokenizer).map_err(|error| open(error.to_string()))?;
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| open(error.to_string()))?;
+        // The library asserts what its own files have.
+        let parsed = catch_unwind(|| Tokenizer::from_bytes(bytes));
+        let parsed = parsed.map_err(|_| open("not a tokenizer that was written".to_owned()))?;
+        let tokenizer = parsed.map_err(|error| open(error.to_string()))?;
         Self::new(tokenizer, template)
     }
 

@@ -23,7 +23,7 @@ pub mod recovery;
 mod role;
 mod saver;
 pub mod service;
-mod snapshot_file;
+pub mod snapshot_file;
 pub mod steps;
 pub mod trainer;
 mod uploads;

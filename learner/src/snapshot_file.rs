@@ -48,7 +48,10 @@ pub enum SnapshotFileError {
 }
 
 /// The bytes of the file; `path` is only named in errors.
-pub(crate) fn bytes(snapshot: &PolicySnapshot, path: &Path) -> Result<Vec<u8>, SnapshotFileError> {
+///
+/// # Errors
+/// [`SnapshotFileError::Format`].
+pub fn bytes(snapshot: &PolicySnapshot, path: &Path) -> Result<Vec<u8>, SnapshotFileError> {
     let format = |source| SnapshotFileError::Format { path: path.to_owned(), source };
     let views = snapshot.tensors().iter().map(|tensor| {
         let dtype = match tensor.dtype() {
@@ -63,7 +66,10 @@ pub(crate) fn bytes(snapshot: &PolicySnapshot, path: &Path) -> Result<Vec<u8>, S
 }
 
 /// Reads the policy of `version` from `path`.
-pub(crate) fn read(version: PolicyVersion, path: &Path) -> Result<PolicySnapshot, SnapshotFileError> {
+///
+/// # Errors
+/// [`SnapshotFileError`].
+pub fn read(version: PolicyVersion, path: &Path) -> Result<PolicySnapshot, SnapshotFileError> {
     let bytes = std::fs::read(path).map_err(|source| SnapshotFileError::Io { path: path.to_owned(), source })?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|source| SnapshotFileError::Format { path: path.to_owned(), source })?;

@@ -5,8 +5,20 @@
 
 #![expect(clippy::unwrap_used, reason = "panicking is how a defect is reported")]
 
+mod data;
 mod files;
 mod wire;
+
+use crate::memory;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Inputs of an ordinary test run; fewer where a decoder takes long.
+const MANY: u64 = 20_000;
+const FEW: u64 = 1_000;
+
+/// Most memory that a decoder may set aside at once for inputs of a few kilobytes: what it uses to begin with, and policies
+/// of the announced size up to the limit that it was given.
+const MOST_BYTES: usize = 8 << 20;
 
 /// How a decoder's input is laid out, which tells a fuzzer how to change it.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +47,8 @@ pub struct Decoder {
     pub layout: Layout,
     /// Inputs that are accepted.
     pub samples: fn() -> Vec<Vec<u8>>,
+    /// Inputs of an ordinary test run.
+    pub inputs: u64,
     /// Decodes and panics if that shows a defect; says whether the input was accepted.
     pub decode: fn(&[u8]) -> bool,
 }
@@ -53,13 +67,40 @@ pub const ALL: &[Decoder] = &[
     files::PREFIX_TREE,
     files::DELTA,
     files::CHECKPOINT_MANIFEST,
+    files::LEARNER_MANIFEST,
+    files::POLICY_FILE,
     files::CONFIGURATION,
     files::MODEL_CONFIGURATION,
     files::MODEL_WEIGHTS,
     files::DATA_MANIFEST,
+    data::ITEM_TABLE,
+    data::ROW_TABLE,
+    data::PROMPT_TABLE,
+    data::TOKENIZER,
+    data::TEMPLATE,
+    data::D3,
+    data::INTERACTIONS,
 ];
 
 /// The decoder called `name`.
 pub fn named(name: &str) -> Option<&'static Decoder> {
     ALL.iter().find(|decoder| decoder.name == name)
+}
+
+impl Decoder {
+    /// Decodes once and says whether the input was accepted.
+    ///
+    /// # Panics
+    /// If the decoder does, or sets too much memory aside; the message names decoder and input.
+    pub fn check(&self, input: &[u8]) -> bool {
+        memory::forget();
+        let accepted = catch_unwind(AssertUnwindSafe(|| (self.decode)(input)));
+        let largest = memory::largest();
+        assert!(largest <= MOST_BYTES, "{} sets {largest} bytes aside for {}", self.name, hex(input));
+        accepted.unwrap_or_else(|_| panic!("{} panics on {}", self.name, hex(input)))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The Parquet tables of a data folder.
+//! The Parquet tables of a data folder: written as bytes, read from files.
 
 use super::{DataFolderError, PromptRow};
 use crate::{
@@ -18,12 +18,20 @@ use parquet::{
     errors::ParquetError,
     file::properties::WriterProperties,
 };
-use std::{path::Path, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 /// The bytes of a table, or why they could not be made.
-pub(super) type Encoded = Result<Vec<u8>, ParquetError>;
+pub type Encoded = Result<Vec<u8>, ParquetError>;
 
-pub(super) fn write_items(items: &[Item], tokens: &[Vec<u32>]) -> Encoded {
+/// The items, each with its spelling.
+///
+/// # Errors
+/// Those of the Parquet library.
+pub fn write_items(items: &[Item], tokens: &[Vec<u32>]) -> Encoded {
     encode(vec![
         ("index", Arc::new(UInt32Array::from_iter_values(0..items.len() as u32)) as ArrayRef, false),
         ("id", Arc::new(StringArray::from_iter_values(items.iter().map(|item| &item.id))), false),
@@ -32,7 +40,11 @@ pub(super) fn write_items(items: &[Item], tokens: &[Vec<u32>]) -> Encoded {
     ])
 }
 
-pub(super) fn write_rows(rows: &[Row]) -> Encoded {
+/// The rows of a split.
+///
+/// # Errors
+/// Those of the Parquet library.
+pub fn write_rows(rows: &[Row]) -> Encoded {
     encode(vec![
         ("row", Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.id.0))) as ArrayRef, false),
         ("user", Arc::new(StringArray::from_iter(rows.iter().map(|row| row.user.as_deref()))), true),
@@ -42,7 +54,11 @@ pub(super) fn write_rows(rows: &[Row]) -> Encoded {
     ])
 }
 
-pub(super) fn write_prompts(prompts: &[PromptRow]) -> Encoded {
+/// The prompts, as rows of splits.
+///
+/// # Errors
+/// Those of the Parquet library.
+pub fn write_prompts(prompts: &[PromptRow]) -> Encoded {
     encode(vec![
         (
             "split",
@@ -89,7 +105,17 @@ impl<'a> Table<'a> {
         Ok(Self { path, batches })
     }
 
-    /// Collects `row(batch columns, position)` over all rows after checking the types of the columns.
+    /// Reads all rows of the table at `path` as `row(batch columns, position)`, after checking the types of the columns.
+    fn rows<T>(
+        path: &Path,
+        columns: &[(&str, DataType)],
+        row: impl FnMut(&[ArrayRef], usize) -> Result<T, DataFolderError>,
+    ) -> Result<Vec<T>, DataFolderError> {
+        // The libraries assert what a writer would never do, such as a column that begins at a negative offset.
+        let read = AssertUnwindSafe(|| Table::read(path)?.collect(columns, row));
+        catch_unwind(read).unwrap_or_else(|_| Err(DataFolderError::content(path, "not a table that was written")))
+    }
+
     fn collect<T>(
         &self,
         columns: &[(&str, DataType)],
@@ -119,19 +145,27 @@ fn same_kind(found: &DataType, expected: &DataType) -> bool {
     }
 }
 
-pub(super) fn read_items(path: &Path) -> Result<Vec<Item>, DataFolderError> {
-    Table::read(path)?.collect(&[("id", DataType::Utf8), ("title", DataType::Utf8)], |columns, at| {
+/// Reads the items; their spelling is in the prefix tree.
+///
+/// # Errors
+/// [`DataFolderError::Io`] and [`DataFolderError::Content`].
+pub fn read_items(path: &Path) -> Result<Vec<Item>, DataFolderError> {
+    Table::rows(path, &[("id", DataType::Utf8), ("title", DataType::Utf8)], |columns, at| {
         let text = |column: usize| columns[column].as_string::<i32>().value(at).to_owned();
         Ok(Item { id: text(0), title: text(1) })
     })
 }
 
-pub(super) fn read_rows(path: &Path) -> Result<Vec<Row>, DataFolderError> {
+/// Reads the rows of a split.
+///
+/// # Errors
+/// [`DataFolderError::Io`] and [`DataFolderError::Content`].
+pub fn read_rows(path: &Path) -> Result<Vec<Row>, DataFolderError> {
     let list = DataType::List(Arc::new(Field::new_list_field(DataType::UInt32, false)));
     let columns =
         [("user", DataType::Utf8), ("history", list), ("target", DataType::UInt32), ("time", DataType::Int64)];
     let mut next = 0..;
-    Table::read(path)?.collect(&columns, |columns, at| {
+    Table::rows(path, &columns, |columns, at| {
         let user = columns[0].as_string::<i32>();
         let history = columns[1].as_list::<i32>().value(at);
         let time = columns[3].as_primitive::<arrow_array::types::Int64Type>();
@@ -145,8 +179,12 @@ pub(super) fn read_rows(path: &Path) -> Result<Vec<Row>, DataFolderError> {
     })
 }
 
-pub(super) fn read_prompts(path: &Path, dataset: &Dataset) -> Result<Vec<PromptRow>, DataFolderError> {
-    Table::read(path)?.collect(&[("split", DataType::Utf8), ("row", DataType::UInt32)], |columns, at| {
+/// Reads prompts, which must be rows of `dataset`.
+///
+/// # Errors
+/// [`DataFolderError::Io`] and [`DataFolderError::Content`].
+pub fn read_prompts(path: &Path, dataset: &Dataset) -> Result<Vec<PromptRow>, DataFolderError> {
+    Table::rows(path, &[("split", DataType::Utf8), ("row", DataType::UInt32)], |columns, at| {
         let name = columns[0].as_string::<i32>().value(at);
         let row = columns[1].as_primitive::<UInt32Type>().value(at);
         let split = Split::ALL.into_iter().find(|split| split.name() == name);

@@ -1,14 +1,17 @@
 //! Files that a user or another program has written, or that a crash or a disk has changed.
 
-use super::{Decoder, Layout, wire};
+use super::{Decoder, Layout, MANY, wire};
 use riser_core::{
     config::{RunConfig, Sources},
     data_folder::Manifest as DataManifest,
     delta::{Packing, PolicyDelta, apply, encode},
     digest::Digest,
+    group_set::GroupSet,
+    ids::PolicyVersion,
     prefix_tree::PrefixTree,
     random::Seed,
 };
+use riser_learner::{batch_book::BatchBook, checkpoint::Manifest as LearnerManifest, snapshot_file};
 use riser_policy::{checkpoint, parameters::Parameters, shape::Shape};
 use riser_store::{CheckpointFolder, Contents, FileSystem, simulated_disk::SimulatedDisk};
 use std::{fs, path::Path, sync::Arc};
@@ -23,6 +26,7 @@ pub(super) const PREFIX_TREE: Decoder = Decoder {
         },
     },
     samples: || vec![wire::tree().to_bytes()],
+    inputs: MANY,
     decode: |bytes| {
         let Ok(tree) = PrefixTree::from_bytes(bytes, "fuzzer") else { return false };
         wire::walk(&tree);
@@ -47,6 +51,7 @@ pub(super) const DELTA: Decoder = Decoder {
             .map(|packing| encode(&base, &next, packing).unwrap().encoded().to_vec())
             .into()
     },
+    inputs: MANY,
     decode: |bytes| {
         let Ok(delta) = PolicyDelta::decode(bytes.to_vec().into()) else { return false };
         assert_eq!(delta.encoded(), bytes);
@@ -65,6 +70,7 @@ pub(super) const CHECKPOINT_MANIFEST: Decoder = Decoder {
         let written = CheckpointFolder::on(disk.clone(), CHECKPOINTS).write(4, "about".to_owned(), contents).unwrap();
         vec![disk.read(&written.path.join(riser_store::manifest::NAME)).unwrap()]
     },
+    inputs: MANY,
     decode: |bytes| {
         let disk = Arc::new(SimulatedDisk::empty());
         let folder = Path::new(CHECKPOINTS).join("step-00000004");
@@ -77,12 +83,61 @@ pub(super) const CHECKPOINT_MANIFEST: Decoder = Decoder {
 
 const CHECKPOINTS: &str = "/run/checkpoints";
 
+pub(super) const LEARNER_MANIFEST: Decoder = Decoder {
+    name: "learner_manifest",
+    layout: Layout::Text,
+    samples: || {
+        let manifest = |pacing, consumed: GroupSet| LearnerManifest {
+            version: PolicyVersion(2),
+            policy: Digest::of(b"policy"),
+            catalog: Digest::of(b"catalog"),
+            pacing,
+            consumed,
+            retained: [(1, Digest::of(b"older"))].into(),
+        };
+        let [lockstep, bounded] = wire::pacings();
+        let manifests = [manifest(lockstep, GroupSet::below(8)), manifest(bounded, GroupSet::new(6, [7, 9]))];
+        manifests.map(|manifest| serde_json::to_vec(&manifest).unwrap()).into()
+    },
+    inputs: MANY,
+    decode: |bytes| {
+        let Ok(manifest) = serde_json::from_slice::<LearnerManifest>(bytes) else { return false };
+        let written = serde_json::to_vec(&manifest).unwrap();
+        assert_eq!(serde_json::from_slice::<LearnerManifest>(&written).unwrap(), manifest);
+        let LearnerManifest { version, pacing, consumed, .. } = manifest;
+        assert_eq!(GroupSet::new(consumed.first_gap(), consumed.behind_gap()), consumed);
+        // What a learner does with it first.
+        let _ = consumed.len();
+        let _ = pacing.resumed_with(version);
+        let mut book = BatchBook::new(pacing, u64::MAX, version, consumed);
+        book.take_batch();
+        true
+    },
+};
+
+pub(super) const POLICY_FILE: Decoder = Decoder {
+    name: "policy_file",
+    layout: Layout::Plain,
+    samples: || vec![snapshot_file::bytes(&wire::snapshot(1), Path::new("policy")).unwrap()],
+    inputs: MANY,
+    decode: |bytes| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policy");
+        fs::write(&path, bytes).unwrap();
+        let Ok(snapshot) = snapshot_file::read(PolicyVersion(1), &path) else { return false };
+        fs::write(&path, snapshot_file::bytes(&snapshot, &path).unwrap()).unwrap();
+        assert_eq!(snapshot_file::read(PolicyVersion(1), &path).unwrap().identity(), snapshot.identity());
+        true
+    },
+};
+
 pub(super) const CONFIGURATION: Decoder = Decoder {
     name: "configuration",
     layout: Layout::Text,
     samples: || {
         vec![RunConfig::default().to_toml().into_bytes(), include_bytes!("../../../riser/src/quickstart.toml").into()]
     },
+    inputs: MANY,
     decode: |bytes| {
         let resolve = |text: String| RunConfig::resolve(&Sources { built_in: Some(text), ..Sources::default() }, 2);
         let Ok(config) = String::from_utf8(bytes.to_vec()).map(resolve) else { return false };
@@ -96,6 +151,7 @@ pub(super) const MODEL_CONFIGURATION: Decoder = Decoder {
     name: "model_configuration",
     layout: Layout::Text,
     samples: || vec![shape().to_json().to_string().into_bytes()],
+    inputs: MANY,
     decode: |bytes| {
         let Ok(json) = serde_json::from_slice(bytes) else { return false };
         let Ok(shape) = Shape::from_json(&json) else { return false };
@@ -114,12 +170,16 @@ pub(super) const MODEL_WEIGHTS: Decoder = Decoder {
         let [_, (_, weights)] = checkpoint::files(&parameters).unwrap();
         vec![weights]
     },
+    inputs: MANY,
     decode: |bytes| {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("config.json"), shape().to_json().to_string()).unwrap();
         fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
         let Ok(parameters) = checkpoint::load(folder.path(), &checkpoint::cpu()) else { return false };
-        checkpoint::save(&parameters, folder.path()).unwrap();
+        // Not `save`, which waits for the disk.
+        for (name, content) in checkpoint::files(&parameters).unwrap() {
+            fs::write(folder.path().join(name), content).unwrap();
+        }
         let again = checkpoint::load(folder.path(), &checkpoint::cpu()).unwrap();
         assert_eq!(again.digest().unwrap(), parameters.digest().unwrap());
         true
@@ -130,6 +190,7 @@ pub(super) const DATA_MANIFEST: Decoder = Decoder {
     name: "data_manifest",
     layout: Layout::Text,
     samples: || vec![DATA.as_bytes().to_vec()],
+    inputs: MANY,
     decode: |bytes| {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("manifest.json"), bytes).unwrap();

@@ -1,6 +1,6 @@
 //! Messages of the three roles, and what the state machines behind them make of them.
 
-use super::{Decoder, Layout};
+use super::{Decoder, Layout, MANY};
 use prost::Message;
 use riser_coordinator::schedule::{AskId, Event, Schedule, ScheduleConfig};
 use riser_core::{
@@ -33,7 +33,7 @@ use riser_proto::{
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 pub(super) const GROUP: Decoder =
-    Decoder { name: "group", layout: Layout::Message, samples: group_samples, decode: group };
+    Decoder { name: "group", layout: Layout::Message, samples: group_samples, inputs: MANY, decode: group };
 
 pub(super) const LEASE: Decoder = Decoder {
     name: "lease",
@@ -54,6 +54,7 @@ pub(super) const LEASE: Decoder = Decoder {
         let replies = [LeaseReply::Work(lease), LeaseReply::Wait, LeaseReply::Done];
         replies.map(|reply| v1::LeaseReply::from(reply).encode_to_vec()).into()
     },
+    inputs: MANY,
     decode: |bytes| decode::<v1::LeaseReply, LeaseReply>(bytes).is_some(),
 };
 
@@ -64,6 +65,7 @@ pub(super) const CLAIM: Decoder = Decoder {
         let claim = Claim { lease: LeaseId(0), epoch: LeaseEpoch(0), worker: WorkerId(1), version: PolicyVersion(0) };
         vec![v1::CompleteRequest { claim: Some(claim.into()), outcome: 1, report: None }.encode_to_vec()]
     },
+    inputs: MANY,
     decode: |bytes| {
         let Some(claim) = v1::CompleteRequest::decode(bytes).ok().and_then(|request| request.claim) else {
             return false;
@@ -87,6 +89,7 @@ pub(super) const REPORT: Decoder = Decoder {
         let largest = LearnerReport { received: GroupSet::new(u64::MAX, [u64::MAX]), ..report(Incarnation(1), 0) };
         [held, largest, report(Incarnation(2), 7)].map(|report| v1::AdvanceRequest::from(report).encode_to_vec()).into()
     },
+    inputs: MANY,
     decode: |bytes| {
         let Ok(request) = v1::AdvanceRequest::decode(bytes) else { return false };
         let place = v1::LearnerPlace { address: request.address.clone(), incarnation: request.learner };
@@ -124,6 +127,7 @@ pub(super) const JOIN: Decoder = Decoder {
         let welcome = JoinReply::Welcome(Box::new(Welcome { worker: WorkerId(3), run, learner, parent: Some(parent) }));
         [welcome, JoinReply::Wait, JoinReply::Done].map(|reply| v1::JoinReply::from(reply).encode_to_vec()).into()
     },
+    inputs: MANY,
     decode: |bytes| decode::<v1::JoinReply, JoinReply>(bytes).is_some(),
 };
 
@@ -131,6 +135,7 @@ pub(super) const CATALOG: Decoder = Decoder {
     name: "catalog",
     layout: Layout::Message,
     samples: || vec![v1::CatalogManifest::from(CatalogFile::cut(&tree(), 1 << 10).manifest()).encode_to_vec()],
+    inputs: MANY,
     decode: |bytes| {
         let read = |message: &v1::CatalogManifest| catalog::manifest(message, 1 << 20).ok();
         let Some(manifest) = v1::CatalogManifest::decode(bytes).ok().and_then(|message| read(&message)) else {
@@ -170,6 +175,7 @@ pub(super) const STATUS: Decoder = Decoder {
         let report = v1::WorkerReport { version: Some(2), stage: 1, lived_millis: 9, waited_millis: 3, groups: 4 };
         vec![reply.encode_to_vec(), activity.encode_to_vec(), report.encode_to_vec()]
     },
+    inputs: MANY,
     decode: |bytes| {
         let status = v1::StatusReply::decode(bytes).ok().and_then(|reply| ClusterStatus::try_from(reply).ok());
         let activity = v1::LearnerActivity::decode(bytes).ok().and_then(|sent| LearnerActivity::try_from(sent).ok());
@@ -189,6 +195,7 @@ pub(super) const POLICY: Decoder = Decoder {
         let whole = policy::chunks(&base, oldest).chain(heartbeat).chain(policy::delta_chunks(&delta, oldest));
         vec![stream(whole), stream(policy::delta_chunks(&delta, oldest))]
     },
+    inputs: MANY,
     decode: |bytes| {
         let mut assembler = PolicyAssembler::holding(snapshot(0), 1 << 20);
         let mut shelf = PolicyOffer::default();
@@ -213,6 +220,7 @@ pub(super) const SUBSCRIPTION: Decoder = Decoder {
     samples: || {
         [None, Some(snapshot(1).identity())].map(|held| policy::subscription(held, Some(3)).encode_to_vec()).into()
     },
+    inputs: MANY,
     decode: |bytes| {
         let held = v1::SubscribePolicyRequest::decode(bytes).ok().and_then(|request| policy::held(&request).ok());
         let Some(held) = held else { return false };
@@ -318,7 +326,8 @@ fn group(bytes: &[u8]) -> bool {
 
 const TOTAL_BATCHES: u64 = 7;
 
-fn pacings() -> [Pacing; 2] {
+/// Both ways of scheduling.
+pub(super) fn pacings() -> [Pacing; 2] {
     let groups_per_batch = NonZeroU32::new(4).unwrap();
     [
         Pacing::Lockstep(Lockstep { groups_per_batch, lag: 1 }),

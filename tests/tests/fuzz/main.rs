@@ -5,45 +5,22 @@
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
 #![expect(clippy::disallowed_methods, reason = "RISER_FUZZ_SECONDS are of the clock on the wall")]
 
-mod memory;
-mod mutation;
-
-use mutation::Mutator;
 use riser_core::random::Seed;
-use riser_tests::decoders::{ALL, Decoder};
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+use riser_tests::{
+    decoders::{ALL, Decoder},
+    memory::Watched,
+    mutation::Mutator,
 };
-
-/// Inputs per decoder of an ordinary test run.
-const INPUTS: u64 = 20_000;
-
-/// Most memory that a decoder may set aside at once for inputs of a few kilobytes: what it uses to begin with, and policies
-/// of the announced size up to the limit that it was given.
-const MOST_BYTES: usize = 8 << 20;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
-static MEMORY: memory::Watched = memory::Watched;
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Decodes once; a panic or too much memory names the decoder and the input.
-fn decode(decoder: &Decoder, input: &[u8]) -> bool {
-    memory::forget();
-    let accepted = catch_unwind(AssertUnwindSafe(|| (decoder.decode)(input)));
-    let largest = memory::largest();
-    assert!(largest <= MOST_BYTES, "{} sets {largest} bytes aside for {}", decoder.name, hex(input));
-    accepted.unwrap_or_else(|_| panic!("{} panics on {}", decoder.name, hex(input)))
-}
+static MEMORY: Watched = Watched;
 
 #[test]
 fn every_sample_is_accepted() {
     for decoder in ALL {
         for (number, sample) in (decoder.samples)().iter().enumerate() {
-            assert!(decode(decoder, sample), "{} refuses its sample {number}", decoder.name);
+            assert!(decoder.check(sample), "{} refuses its sample {number}", decoder.name);
         }
     }
 }
@@ -55,7 +32,7 @@ fn fuzz(decoder: &Decoder, until: impl Fn(u64) -> bool) -> (u64, u64) {
     while !until(number) {
         let mut mutator = Mutator::new(Seed(1).stream(decoder.name, &[number]));
         let input = mutator.change(&samples, decoder.layout);
-        accepted += u64::from(decode(decoder, &input));
+        accepted += u64::from(decoder.check(&input));
         number += 1;
     }
     (number, accepted)
@@ -69,7 +46,7 @@ fn no_decoder_panics_or_believes_what_it_cannot_write_again() {
             scope.spawn(move || {
                 let start = Instant::now();
                 let (inputs, accepted) = match seconds {
-                    None => fuzz(decoder, |number| number >= INPUTS),
+                    None => fuzz(decoder, |number| number >= decoder.inputs),
                     Some(seconds) => fuzz(decoder, |_| start.elapsed() > Duration::from_secs(seconds)),
                 };
                 eprintln_line(&format!("{}: {inputs} inputs, {accepted} accepted", decoder.name));

@@ -1,8 +1,8 @@
 //! Changes to a sample that leave most of it right.
 
+use crate::decoders::Layout;
 use rand::{Rng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
-use riser_tests::decoders::Layout;
 
 /// Numbers at which something often goes wrong.
 const EDGES: [u64; 14] =
@@ -12,18 +12,23 @@ const EDGES: [u64; 14] =
 const FLOATS: [f32; 8] = [0.0, -0.0, 1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE, 0.5];
 
 /// Draws changes.
-pub(crate) struct Mutator {
+#[derive(Debug)]
+pub struct Mutator {
     draws: ChaCha8Rng,
 }
 
 impl Mutator {
-    pub(crate) fn new(draws: ChaCha8Rng) -> Self {
+    /// Changes that a stream of random numbers decides.
+    pub fn new(draws: ChaCha8Rng) -> Self {
         Self { draws }
     }
 
     /// One of the samples with a few changes.
-    pub(crate) fn change(&mut self, samples: &[Vec<u8>], layout: Layout) -> Vec<u8> {
-        let mut input = samples.choose(&mut self.draws).unwrap().clone();
+    ///
+    /// # Panics
+    /// Without samples.
+    pub fn change(&mut self, samples: &[Vec<u8>], layout: Layout) -> Vec<u8> {
+        let mut input = samples.choose(&mut self.draws).expect("a decoder has samples").clone();
         for _ in 0..self.draws.random_range(1..4) {
             let structured = self.draws.random_bool(0.8);
             match layout {
@@ -42,7 +47,7 @@ impl Mutator {
     }
 
     fn edge(&mut self) -> u64 {
-        *EDGES.choose(&mut self.draws).unwrap()
+        *EDGES.choose(&mut self.draws).expect("never empty")
     }
 
     fn change_bytes(&mut self, input: &mut Vec<u8>) {
@@ -95,7 +100,7 @@ impl Mutator {
         };
         let text = match self.draws.random_range(0..5) {
             0 => self.edge().to_string().into_bytes(),
-            1 => (*FLOATS.choose(&mut self.draws).unwrap()).to_string().into_bytes(),
+            1 => (*FLOATS.choose(&mut self.draws).expect("never empty")).to_string().into_bytes(),
             2 => [&b"-"[..], &input[word.clone()]].concat(),
             3 => vec![],
             _ => input[other].to_vec(),
@@ -152,7 +157,7 @@ impl Mutator {
                     number.wrapping_add(self.draws.random_range(0..3)).wrapping_sub(1)
                 };
             }
-            Value::Fixed32(bytes) => *bytes = FLOATS.choose(&mut self.draws).unwrap().to_le_bytes(),
+            Value::Fixed32(bytes) => *bytes = FLOATS.choose(&mut self.draws).expect("never empty").to_le_bytes(),
             Value::Fixed64(bytes) => *bytes = self.edge().to_le_bytes(),
             Value::Bytes(bytes) => match self.draws.random_range(0..4) {
                 // It may be a message, packed numbers, packed floats, a digest or text.
@@ -176,7 +181,8 @@ impl Mutator {
                 }
                 2 if bytes.len() >= 4 => {
                     let at = 4 * self.draws.random_range(0..bytes.len() / 4);
-                    bytes[at..at + 4].copy_from_slice(&FLOATS.choose(&mut self.draws).unwrap().to_le_bytes());
+                    bytes[at..at + 4]
+                        .copy_from_slice(&FLOATS.choose(&mut self.draws).expect("never empty").to_le_bytes());
                 }
                 _ if fields(bytes).is_some_and(|fields| !fields.is_empty()) => self.change_message(bytes),
                 _ => self.change_bytes(bytes),

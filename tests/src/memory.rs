@@ -11,16 +11,17 @@ thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The system's allocator, watched.
-pub(crate) struct Watched;
+/// The system's allocator, watched. A program that asks for [`largest`] makes it its global allocator.
+#[derive(Debug)]
+pub struct Watched;
 
 /// Begins anew.
-pub(crate) fn forget() {
+pub fn forget() {
     LARGEST.set(0);
 }
 
 /// Bytes of the largest piece since.
-pub(crate) fn largest() -> usize {
+pub fn largest() -> usize {
     LARGEST.get()
 }
 
