@@ -19,6 +19,10 @@ test:
 golden:
     cargo test -p riser-tests --test numerics -- golden
 
+# Every decoder for so many seconds under a fuzzer; see fuzz/README.md.
+fuzz SECONDS="60":
+    fuzz/run {{SECONDS}}
+
 # Everything on a generated catalog.
 quickstart:
     cargo run --release -- quickstart
