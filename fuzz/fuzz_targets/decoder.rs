@@ -1,18 +1,21 @@
 //! One target for all decoders of `tests/src/decoders`; `RISER_DECODER` names the one to fuzz.
 //!
 //! Half of the changes are libFuzzer's, half those of the ordinary tests, which know how an input is laid out; digests are
-//! made right after either, mostly.
+//! made right after either, mostly. The valid examples of the decoder are written into the corpus folder first.
 
 #![no_main]
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
-use riser_core::random::Seed;
+use riser_core::{digest::Digest, random::Seed};
 use riser_tests::{
     decoders::{Decoder, Layout, named},
     memory::Watched,
     mutation::Mutator,
 };
-use std::sync::LazyLock;
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
 #[global_allocator]
 static MEMORY: Watched = Watched;
@@ -27,6 +30,8 @@ fuzz_target!(
         // libFuzzer's hook ends the process at every panic; a decoder may have caught one of a library. What leaves the target
         // ends the process all the same.
         drop(std::panic::take_hook());
+        let folder = std::env::args().skip(1).map(PathBuf::from).find(|argument| argument.is_dir());
+        folder.into_iter().for_each(|folder| sow(&folder));
     },
     |input: &[u8]| {
         DECODER.check(input);
@@ -47,6 +52,13 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     let input = mutator.change(&[data[..size].to_vec()], DECODER.layout);
     put(data, &input, max_size)
 });
+
+/// Adds the valid examples to a corpus, under names of their content as libFuzzer does it.
+fn sow(corpus: &Path) {
+    for sample in (DECODER.samples)() {
+        std::fs::write(corpus.join(Digest::of(&sample).to_string()), sample).expect("the corpus can be written");
+    }
+}
 
 fn put(data: &mut [u8], input: &[u8], max_size: usize) -> usize {
     let size = input.len().min(max_size);
