@@ -40,7 +40,7 @@ fn file() -> (PrefixTree, CatalogFile) {
         let middle = (0..1 + item % 8).map(move |place| item.wrapping_mul(0x9e37_79b1) >> place);
         std::iter::once(1 + item % 7).chain(middle).chain([0]).collect()
     };
-    let paths: Vec<Vec<u32>> = (0..800).map(path).collect();
+    let paths: Vec<Vec<u32>> = (0..1400).map(path).collect();
     let tree = PrefixTree::build(&paths).unwrap();
     let file = CatalogFile::cut(&tree, 1 << 10);
     assert!((40..60).contains(&file.manifest().num_chunks()));
