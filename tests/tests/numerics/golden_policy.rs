@@ -146,7 +146,7 @@ fn by_forest(case: &Case, prompt: &[u32], space: LogprobSpace) -> Vec<f64> {
     let mut builder = ForestBuilder::new(&case.catalog, space);
     let edges = builder.tree(prompt, &leaves);
     let forest = builder.build();
-    let logprobs = training.forward(&forest, space, 1.0).unwrap().logprobs().unwrap();
+    let logprobs = training.forward(&forest, space, 1.0).unwrap().logprobs().to_vec();
     let sum = |item: &Vec<Option<u32>>| item.iter().flatten().map(|&edge| f64::from(logprobs[edge as usize])).sum();
     edges.iter().map(sum).collect()
 }
