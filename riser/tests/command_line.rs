@@ -176,3 +176,27 @@ fn a_folder_that_is_not_a_run_has_no_report() {
     assert_eq!(status, 2);
     assert!(stderr.starts_with("error: . is not a run folder"), "{stderr}");
 }
+
+#[test]
+fn bench_learner_reports_figures_that_fit_each_other_and_refuses_a_workload_that_is_none() {
+    let sizes = ["--hidden", "64", "--layers", "2", "--items", "60", "--prompt-tokens", "9", "--groups", "3"];
+    let arguments =
+        [&["bench", "learner", "--format", "json", "--updates", "2", "--threads", "2"], &sizes[..]].concat();
+    let (status, stdout, stderr) = riser(&arguments);
+    assert_eq!(status, 0, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let number = |key: &str| figures[key].as_f64().unwrap();
+    assert!(number("rows_per_group") < number("naive_rows_per_group") / 2.0);
+    assert!((number("passes_gflops") / number("peak_gflops") - number("passes_share_of_peak")).abs() < 1e-9);
+    // An update is more than its passes, and the passes take time.
+    assert!(number("update_gflops") < number("passes_gflops") && number("update_gflops") > 0.0);
+    let parts = figures["milliseconds"].as_object().unwrap();
+    assert_eq!(parts.keys().collect::<Vec<_>>(), ["backward", "forest", "forward", "measure", "objective", "update"]);
+
+    let (status, _, stderr) = riser(&["bench", "learner", "--workload", "nowhere"]);
+    assert!(status != 0 && stderr.contains("nowhere"), "{stderr}");
+    let (status, _, stderr) = riser(&["bench", "learner", "--hidden", "130"]);
+    assert!(status == 2 && stderr.contains("hidden_size"), "{stderr}");
+    let (status, ..) = riser(&["bench", "learner", "--updates", "0"]);
+    assert_eq!(status, 2);
+}
