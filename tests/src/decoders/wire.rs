@@ -43,6 +43,7 @@ pub(super) const CERTIFICATE: Decoder = Decoder {
         assert_eq!(Roles::of_certificate(made).unwrap().to_string(), "for a worker and a watcher");
         vec![made.to_vec()]
     },
+    inputs: MANY,
     decode: |bytes| Roles::of_certificate(bytes).is_ok(),
 };
 

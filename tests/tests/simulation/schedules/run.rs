@@ -8,7 +8,7 @@ use super::{
     machine,
     network::Network,
     objects::Objects,
-    plan::{Cast, Plan},
+    plan::{Cast, Fault, Plan},
     relays::Relays,
     roles::{Checkpoints, Run},
     stage::{Disks, Stage},
