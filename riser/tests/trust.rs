@@ -43,7 +43,7 @@ heartbeat = 1
 "#;
 
 /// Every call and who may make it, written down a second time.
-const CALLS: [(&str, &str, &[Role]); 12] = [
+const CALLS: [(&str, &str, &[Role]); 13] = [
     ("coordinator", "riser.v1.Coordinator/Join", &[Role::Worker]),
     ("coordinator", "riser.v1.Coordinator/Leave", &[Role::Worker]),
     ("coordinator", "riser.v1.Coordinator/Lease", &[Role::Worker]),
@@ -53,9 +53,10 @@ const CALLS: [(&str, &str, &[Role]); 12] = [
     ("coordinator", "riser.v1.Coordinator/Advance", &[Role::Learner]),
     ("coordinator", "riser.v1.Catalog/Describe", &[Role::Worker]),
     ("coordinator", "riser.v1.Catalog/Fetch", &[Role::Worker]),
-    ("coordinator", "riser.v1.Watch/Status", &[Role::Watcher]),
+    ("coordinator", "riser.v1.Watch/Status", &[Role::Watcher, Role::Operator]),
     ("learner", "riser.v1.Learner/SubmitGroups", &[Role::Worker]),
     ("learner", "riser.v1.Learner/SubscribePolicy", &[Role::Worker]),
+    ("learner", "riser.v1.Operator/ChangeCatalog", &[Role::Operator]),
 ];
 
 /// Data, supervised model and certificates, made once for all tests.

@@ -43,6 +43,14 @@ impl Role {
     }
 }
 
+impl Role {
+    /// For people: `a worker`, `an operator`.
+    fn with_article(self) -> String {
+        let article = if self == Self::Operator { "an" } else { "a" };
+        format!("{article} {self}")
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
@@ -81,8 +89,8 @@ impl fmt::Display for Roles {
         match &self.0[..] {
             [] => formatter.write_str("without a role"),
             [first, others @ ..] => {
-                write!(formatter, "for a {first}")?;
-                others.iter().try_for_each(|role| write!(formatter, " and a {role}"))
+                write!(formatter, "for {}", first.with_article())?;
+                others.iter().try_for_each(|role| write!(formatter, " and {}", role.with_article()))
             }
         }
     }
@@ -123,7 +131,7 @@ pub(crate) fn one_of(roles: &[Role]) -> String {
     if roles.is_empty() {
         return "nobody".to_owned();
     }
-    roles.iter().map(|role| format!("a {role}")).collect::<Vec<_>>().join(" or ")
+    roles.iter().map(|role| role.with_article()).collect::<Vec<_>>().join(" or ")
 }
 
 #[cfg(test)]
