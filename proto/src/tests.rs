@@ -25,7 +25,7 @@ use riser_core::{
 use std::{sync::Arc, time::Duration};
 
 fn tree() -> PrefixTree {
-    let paths: Vec<Vec<u32>> = (0..30).map(|item| vec![item % 5, 10 + item, 0]).collect();
+    let paths: Vec<Vec<u32>> = (0..50).map(|item| vec![item % 5, 10 + item, 0]).collect();
     PrefixTree::build(&paths).unwrap()
 }
 

@@ -7,6 +7,7 @@ mod workload;
 
 use crate::cli::{Format, bench};
 use crate::clock::Stopwatch;
+use std::hint::black_box;
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()> {
@@ -34,16 +35,17 @@ impl Spread {
     }
 }
 
-/// Median seconds of a call.
+/// Median seconds of a call; what becomes of its result is not measured.
 ///
 /// # Errors
 /// The call's.
-fn median_seconds(rounds: u32, mut call: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+fn median_seconds<T>(rounds: u32, mut call: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<f64> {
     let mut seconds = Vec::new();
     for _ in 0..rounds {
         let watch = Stopwatch::start();
-        call()?;
+        let result = black_box(call()?);
         seconds.push(watch.seconds());
+        drop(result);
     }
     Ok(Spread::of(seconds).median)
 }

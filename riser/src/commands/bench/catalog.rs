@@ -50,12 +50,12 @@ pub(crate) fn run(arguments: &Catalog, format: Format) -> anyhow::Result<()> {
 }
 
 fn measure<P: AsRef<[u32]> + Sync>(paths: &[P], rounds: u32) -> anyhow::Result<Figures> {
-    let build_seconds = median_seconds(rounds, || Ok(drop(black_box(PrefixTree::build(paths)?))))?;
+    let build_seconds = median_seconds(rounds, || Ok(PrefixTree::build(paths)?))?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("prefix_tree.bin");
     let built = PrefixTree::build(paths)?;
     let save_seconds = median_seconds(rounds, || Ok(built.save(&file)?))?;
-    let open_seconds = median_seconds(rounds, || Ok(drop(black_box(PrefixTree::open(&file)?))))?;
+    let open_seconds = median_seconds(rounds, || Ok(PrefixTree::open(&file)?))?;
     let tree = PrefixTree::open(&file)?;
     drop(built);
 
@@ -63,7 +63,7 @@ fn measure<P: AsRef<[u32]> + Sync>(paths: &[P], rounds: u32) -> anyhow::Result<F
     let last = ItemIndex(paths.len() as u32 - 1);
     let places: Vec<_> = (0..paths.len() as u32).map(|item| item.checked_sub(1).map(ItemIndex)).collect();
     let added = [(last, paths[0].as_ref())];
-    let update_seconds = median_seconds(rounds, || Ok(drop(black_box(tree.updated(&places, &added)?))))?;
+    let update_seconds = median_seconds(rounds, || Ok(tree.updated(&places, &added)?))?;
 
     let walks: Vec<&[u32]> = paths.iter().step_by(paths.len().div_ceil(WALKS)).map(AsRef::as_ref).collect();
     let steps: usize = walks.iter().map(|walk| walk.len()).sum();
