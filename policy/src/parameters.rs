@@ -86,12 +86,13 @@ impl Parameters {
         self.vars.values().map(|var| var.elem_count()).sum()
     }
 
-    /// A model whose passes record gradients.
+    /// A model whose passes record candle's graph, by the operations that have gradients in candle: the oracle of the tape,
+    /// and the way to train on other devices.
     ///
     /// # Errors
     /// Whatever candle reports.
     pub fn trainable_model(&self) -> Result<Model> {
-        self.model(|var| var.as_tensor().clone())
+        Ok(self.model(|var| var.as_tensor().clone())?.with_kernels(Kernels::Composed))
     }
 
     /// A model over the same memory that records nothing; it sees later updates.

@@ -120,7 +120,7 @@ impl Training {
     /// Whatever candle reports.
     pub fn forward_shards(&self, shards: &[&Forest], space: LogprobSpace, temperature: f32) -> Result<Vec<Scored>> {
         let law = Law { space, temperature };
-        match self.model.kernels() {
+        match self.frozen.kernels() {
             Kernels::Fused => {
                 let transposed = self.transposed()?;
                 let of_shard = |forest: &&Forest| {
@@ -219,12 +219,14 @@ impl Training {
 
     /// The weights as they are now, transposed.
     fn transposed(&self) -> Result<Arc<Transposed>> {
-        let mut transposed = self.transposed.lock().expect("no holder of the lock panics");
-        // The memory is ours again as soon as no tape holds it.
-        let mut fresh = Arc::try_unwrap(std::mem::take(&mut *transposed)).unwrap_or_default();
+        let slot = || self.transposed.lock().expect("no holder of the lock panics");
+        // The memory is ours again as soon as no tape holds it. Nobody waits for the lock while threads are at work.
+        let before = std::mem::take(&mut *slot());
+        let mut fresh = Arc::try_unwrap(before).unwrap_or_default();
         fresh.refresh(&self.frozen)?;
-        *transposed = Arc::new(fresh);
-        Ok(transposed.clone())
+        let fresh = Arc::new(fresh);
+        *slot() = fresh.clone();
+        Ok(fresh)
     }
 
     fn tape(&self) -> Tape {

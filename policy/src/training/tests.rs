@@ -83,7 +83,7 @@ fn forest_logprobs_equal_those_of_one_plain_pass_per_sequence() {
 
 /// The same weighted sum of log-probabilities by whole sequences and candle's autograd over plain operations.
 fn plain_gradients(training: &Training, catalog: &PrefixTree, space: LogprobSpace) -> candle_core::backprop::GradStore {
-    let model = training.parameters.trainable_model().unwrap().with_kernels(crate::kernels::Kernels::Composed);
+    let model = training.parameters.trainable_model().unwrap();
     let mut loss = Tensor::zeros((), candle_core::DType::F32, &Device::Cpu).unwrap();
     for (tree, (prompt, items)) in cases().iter().enumerate() {
         for (item, &index) in items.iter().enumerate() {
