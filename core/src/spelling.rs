@@ -42,6 +42,12 @@ pub enum SpellingError {
         /// The largest id.
         id: u32,
     },
+    /// Two tokens that cannot be told apart: what is written with one is read as the other.
+    #[error("two tokens of the tokenizer have the id {id}")]
+    SharedId {
+        /// Their id.
+        id: u32,
+    },
     /// The end token of the template is unknown to the tokenizer.
     #[error("the end token `{token}` of the template is not one token of the tokenizer")]
     NoEndToken {
@@ -94,12 +100,11 @@ impl Speller {
     /// Joins a tokenizer and a template after checking that they fit.
     ///
     /// # Errors
-    /// [`SpellingError::Template`], [`SpellingError::TokenId`] and [`SpellingError::NoEndToken`].
+    /// [`SpellingError::Template`], [`SpellingError::TokenId`], [`SpellingError::SharedId`] and
+    /// [`SpellingError::NoEndToken`].
     pub fn new(tokenizer: Tokenizer, template: Template) -> Result<Self, SpellingError> {
         template.check()?;
-        if let Some(id) = tokenizer.get_vocab(true).into_values().max().filter(|id| *id > MAX_TOKEN_ID) {
-            return Err(SpellingError::TokenId { id });
-        }
+        check_ids(&tokenizer)?;
         let end = tokenizer
             .token_to_id(&template.end)
             .ok_or_else(|| SpellingError::NoEndToken { token: template.end.clone() })?;
@@ -203,6 +208,18 @@ impl Speller {
             Some(token) => Err(SpellingError::SpecialInTitle { title: title.to_owned(), token: token.clone() }),
             None => Ok(()),
         }
+    }
+}
+
+fn check_ids(tokenizer: &Tokenizer) -> Result<(), SpellingError> {
+    let mut ids: Vec<u32> = tokenizer.get_vocab(true).into_values().collect();
+    ids.sort_unstable();
+    if let Some(&id) = ids.last().filter(|id| **id > MAX_TOKEN_ID) {
+        return Err(SpellingError::TokenId { id });
+    }
+    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(SpellingError::SharedId { id: pair[0] }),
+        None => Ok(()),
     }
 }
 

@@ -196,3 +196,24 @@ pub fn read_prompts(path: &Path, dataset: &Dataset) -> Result<Vec<PromptRow>, Da
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Item;
+
+    /// Found by fuzzing: the libraries panic on them.
+    #[test]
+    fn tables_that_nobody_can_have_written_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.parquet");
+        let item = Item { id: "a".to_owned(), title: "Alpha".to_owned() };
+        let dataset = Dataset::new(vec![item], vec![], vec![], vec![]).unwrap();
+        let expected = format!("`{}`: not a table that was written", path.display());
+
+        std::fs::write(&path, include_bytes!("tables/negative_offset.parquet")).unwrap();
+        assert_eq!(read_prompts(&path, &dataset).unwrap_err().to_string(), expected);
+        std::fs::write(&path, include_bytes!("tables/too_few_bits.parquet")).unwrap();
+        assert_eq!(read_rows(&path).unwrap_err().to_string(), expected);
+    }
+}

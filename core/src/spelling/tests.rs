@@ -89,6 +89,19 @@ fn an_item_that_merges_with_its_context_is_refused() {
     assert!(matches!(error, SpellingError::Context { .. }), "{error}");
 }
 
+#[test]
+fn ids_that_are_shared_or_beyond_every_vocabulary_are_refused() {
+    let error_of = |id: u32| {
+        let file = trained().to_string(false).unwrap();
+        let changed = file.replace(":20,", &format!(":{id},"));
+        assert!(file.contains(":20,"));
+        Speller::new(changed.parse().unwrap(), Template::tokens()).err().map(|error| error.to_string())
+    };
+    assert_eq!(error_of(20), None);
+    assert_eq!(error_of(21).unwrap(), "two tokens of the tokenizer have the id 21");
+    assert!(error_of(1 << 22).unwrap().contains("a token with id 4194304"));
+}
+
 proptest! {
     #[test]
     fn every_title_survives_spelling(title in "[^<]{1,40}") {

@@ -96,7 +96,10 @@ pub(super) const TOKENIZER: Decoder = Decoder {
     decode: |bytes| {
         let open = |bytes: &[u8]| with_file(bytes, |path| Speller::open(path, Template::tokens()));
         let Ok(speller) = open(bytes) else { return false };
-        let again = open(speller.tokenizer_json().unwrap().as_bytes()).unwrap();
+        // The library does not read everything again that it has written; a preparation opens its folder and says so.
+        let Some(again) = speller.tokenizer_json().ok().and_then(|json| open(json.as_bytes()).ok()) else {
+            return false;
+        };
         for title in TITLES {
             let (tokens, same) = (speller.item_tokens(title).ok(), again.item_tokens(title).ok());
             assert_eq!(tokens, same);

@@ -2,7 +2,6 @@
 //!
 //! `RISER_FUZZ_SECONDS=N` goes on with other changes for N seconds per decoder.
 
-#![expect(clippy::unwrap_used, reason = "a panic is the report")]
 #![expect(clippy::disallowed_methods, reason = "RISER_FUZZ_SECONDS are of the clock on the wall")]
 
 use riser_core::random::Seed;

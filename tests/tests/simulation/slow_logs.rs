@@ -40,9 +40,9 @@ impl Paused {
     /// The newest version, and how many checkpoints there have been.
     fn stands(&self) -> (u64, usize) {
         let seen = self.seen.lock().unwrap();
-        let steps = seen.iter().filter_map(|event| if let Event::Step(report) = event { Some(report) } else { None });
+        let version = |event: &Event| if let Event::Step(report) = event { Some(report.version.0) } else { None };
         let checkpoints = seen.iter().filter(|event| matches!(event, Event::Checkpoint { .. })).count();
-        (steps.last().map_or(0, |report| report.version.0), checkpoints)
+        (seen.iter().filter_map(version).max().unwrap_or(0), checkpoints)
     }
 }
 
