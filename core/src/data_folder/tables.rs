@@ -200,7 +200,6 @@ pub fn read_prompts(path: &Path, dataset: &Dataset) -> Result<Vec<PromptRow>, Da
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Item;
 
     /// Found by fuzzing: the libraries panic on them.
     #[test]
