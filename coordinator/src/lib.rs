@@ -97,7 +97,8 @@ where
     // The server goes when the actor does, and the actor when the server does.
     let stop = shutdown.child_token();
     let plan = CatalogPlan::new(data.first.file.manifest().catalog());
-    let the_end = LearnerReport::at_the_end(Incarnation(0), config.pacing, config.total_batches, plan);
+    // Said by no learner, and nothing that one says afterwards counts.
+    let the_end = LearnerReport::at_the_end(Incarnation(u32::MAX), config.pacing, config.total_batches, plan);
     let limits = Limits { workers: config.max_waiting, silence: config.lease_timeout.max(2 * MAX_WAIT) };
     let roll = Arc::new(Roll::new(reception.strangers, limits));
     let refusals = Refusals::counted_by(meter::refused);
@@ -122,8 +123,7 @@ where
                 && memory.is_over().await.map_err(CoordinatorError::Memory)?
             {
                 let (position, place, activity) = (the_end.clone(), None, None);
-                // No learner may ever come to say so again; one that does is a later one. An actor that is gone needs no
-                // telling.
+                // No learner may ever come to say so again. An actor that is gone needs no telling.
                 let _ = handle.report(Report { position, place, activity }).await;
             }
             // Another coordinator with the same folder may hear of the end in place of this one.

@@ -270,6 +270,10 @@ impl Schedule {
         if report.version.0 > last {
             return Err(ScheduleError::BeyondEnd { got: report.version, last });
         }
+        if self.is_done() && report.version.0 == last {
+            // Whoever says so is right.
+            return Ok(());
+        }
         if let Some(known) = &self.learner {
             if report.learner < known.learner {
                 return Err(ScheduleError::Superseded { got: report.learner, current: known.learner });

@@ -6,8 +6,9 @@
 //! | waits for | the next version, or a heartbeat; the blocking thread that verifies what arrived |
 //! | gives | the shelf, as a watch: readers see the newest state and never hold up the stream |
 //!
-//! A broken stream is opened again, from the newest version in hand; patience starts anew with every message. Whatever a
-//! parent does wrong, the learner is asked next, and the parent again if that stream breaks too. A delta that does not fit
+//! A broken stream is opened again, from the newest version in hand; patience starts anew with every message. A parent that
+//! does anything wrong is given up for the learner for good: the coordinator may have sent whoever listens there now to take its
+//! policies from here, and two that take them from each other would hand on what is old for ever. A delta that does not fit
 //! the policy in hand is refused, and everything is asked for whole.
 
 use crate::{WorkerConfig, WorkerError, meter, policy_shelf};
@@ -67,17 +68,15 @@ impl PolicySubscriber {
     pub(crate) async fn run(mut self) -> Result<Infallible, WorkerError> {
         let worker = self.config.id.0;
         let mut pauses = self.config.patience.pauses().build();
-        let mut asks_parent = true;
         loop {
-            let source = match &self.parent {
-                Some(parent) if asks_parent => Source::Parent(parent.clone()),
-                _ => Source::Learner(self.learner.clone()),
+            let source = match self.parent.take() {
+                Some(parent) => Source::Parent(parent),
+                None => Source::Learner(self.learner.clone()),
             };
             self.heard = false;
             let Err(Broken { error, by_delta }) = self.follow(&source).await;
             meter::reconnected();
             self.wants_anchor |= by_delta;
-            asks_parent = !asks_parent;
             if self.heard {
                 pauses = self.config.patience.pauses().build();
             }

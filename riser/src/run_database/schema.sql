@@ -123,7 +123,16 @@ CREATE VIEW IF NOT EXISTS lineage AS
 SELECT * FROM versions AS v WHERE NOT EXISTS (
   SELECT 1 FROM sessions AS s
   WHERE s.role = 'learner' AND s.event = 'started' AND s.incarnation > v.learner
-    AND (s.version < v.version OR (s.version = v.version AND s.digest <> v.digest))
+    AND (
+      s.version < v.version
+      OR (s.version = v.version AND s.digest <> v.digest)
+      -- What it began with was trained elsewhere, and so was everything before.
+      OR (
+        EXISTS (SELECT 1 FROM run WHERE key = 'learner')
+        AND NOT EXISTS (
+          SELECT 1 FROM versions AS w WHERE w.version = s.version AND w.digest = s.digest AND w.id < s.id)
+      )
+    )
 );
 
 -- The groups that those versions were trained on.

@@ -48,10 +48,13 @@ fn runs_with_faults_keep_every_promise() {
 }
 
 /// Seeds that broke a promise, and what was found by them; see `docs/defects-found.md`.
-const REGRESSIONS: [(u64, &str); 3] = [
+const REGRESSIONS: [(u64, &str); 6] = [
     (48, "a learner whose version the store did not want went on from an older one while the store was away"),
     (103, "a coordinator beside the one that heard of the end waited for a learner for ever"),
     (372, "the audit counted a version that another learner's had replaced"),
+    (2358, "two relays took their policies from each other"),
+    (2359, "the audit counted what came before a version that was trained elsewhere"),
+    (3100, "a coordinator that knew of a learner did not hear of the end from the other one"),
 ];
 
 #[test]

@@ -74,12 +74,13 @@ impl Tree {
         }
     }
 
-    /// Whom a learner sends to.
-    pub(crate) fn fed(&self, learner: Host, egress: &Egress, trace: &Trace) {
+    /// Whom some learner sends to.
+    pub(crate) fn fed(&self, egress: &Egress, trace: &Trace) {
         for worker in egress.subscribers.values().filter_map(|subscriber| subscriber.worker) {
             let Some(member) = self.members.get(&WorkerId(worker)) else { continue };
             let Some(parent) = member.parent else { continue };
-            let (mut chain, mut above) = (vec![learner, member.host], Some(parent));
+            // A learner that vanished has left everybody below it without a word.
+            let (mut chain, mut above) = (vec![Host::LEARNER, Host::SECOND_LEARNER, member.host], Some(parent));
             while let Some(host) = above.filter(|host| !chain.contains(host)) {
                 chain.push(host);
                 above = self.members.values().rev().find(|other| other.host == host).and_then(|other| other.parent);

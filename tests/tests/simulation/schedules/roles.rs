@@ -228,7 +228,7 @@ impl Run {
                         self.trace.note("event", format_args!("{host} {event:?}"));
                         self.witness.saw(host, &event);
                     }
-                    () = tokio::time::sleep(LOOK) => self.witness.fed(host, &egress.read()),
+                    () = tokio::time::sleep(LOOK) => self.witness.fed(&egress.read()),
                 }
             }
         };

@@ -145,8 +145,8 @@ impl Witness {
             let seen = self.seen();
             (seen.durable.get(&host).copied(), seen.stored)
         };
-        // A disk that has nothing leaves only the store to go on from.
-        let least = durable.unwrap_or(stored);
+        // A disk that has nothing leaves only the store to go on from; one that has something does where the store is away.
+        let least = durable.unwrap_or(if found.is_none() || recovery.restored { stored } else { 0 });
         if version < least {
             self.trace.violation(format_args!("version {least} was kept, {host} recovered version {version}"));
         }
@@ -227,9 +227,9 @@ impl Witness {
         }
     }
 
-    /// Whom a learner sends policies to.
-    pub(crate) fn fed(&self, learner: Host, egress: &Egress) {
-        self.seen().tree.fed(learner, egress, &self.trace);
+    /// Whom some learner sends policies to.
+    pub(crate) fn fed(&self, egress: &Egress) {
+        self.seen().tree.fed(egress, &self.trace);
     }
 
     /// Whether everything is trained and kept.
