@@ -254,10 +254,9 @@ def trial(world, network, number, chance, faults):
             digest = json.loads(learner.output)["digest"]
             if digest != world.digest:
                 problems.append(f"digest {digest} instead of {world.digest}")
-            for folder in (out, out / "coordinator"):
-                audit = world.json("audit", str(folder))
-                if not audit["clean"]:
-                    problems.append(f"audit of {folder.name}: {audit}")
+            audit = world.json("audit", str(out / "coordinator"), str(out))
+            if not audit["clean"]:
+                problems.append(f"audit: {audit}")
     finally:
         for process in processes.values():
             process.given_up = True
