@@ -399,7 +399,7 @@ fn next_data() -> &'static str {
         std::fs::write(folder.join("items.csv"), items).unwrap();
         std::fs::write(folder.join("log.csv"), log).unwrap();
         let source = ["prepare", "interactions", "log.csv", "items.csv", "next", "--time-column", "time"];
-        let alike = ["--tokenizer", "data", "--bad-records", "drop"];
+        let alike = ["--tokenizer", "data", "--bad-records", "drop", "--min-interactions", "0"];
         json(folder, &[&source[..], &alike].concat());
     });
     "next"

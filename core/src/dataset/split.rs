@@ -34,7 +34,8 @@ pub enum SplitRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitOptions {
-    /// Users and items with fewer interactions are removed, again and again until none is left to remove (k-core).
+    /// Users and items with fewer interactions are removed, again and again until none is left to remove (k-core). With 0 the
+    /// catalog has the items that nobody has chosen yet as well.
     pub min_interactions: usize,
     /// Repeated interactions of one user with one item.
     pub repeats: Repeats,
@@ -73,8 +74,8 @@ impl SplitOptions {
 
 /// Cuts a log into rows: one per interaction from each user's second one on, with at most `history_length` earlier items.
 ///
-/// Interactions are ordered by time; those of one time keep file order. The catalog is every item with an interaction left, in
-/// the order of the item list.
+/// Interactions are ordered by time; those of one time keep file order. The catalog is every item with an interaction left,
+/// or every item if none is asked for, in the order of the item list.
 ///
 /// # Errors
 /// [`DatasetError::Share`], [`DatasetError::NoTime`], [`DatasetError::NothingLeft`].
@@ -92,7 +93,7 @@ pub fn split(log: Log, options: &SplitOptions, history_length: usize) -> Result<
     }
     k_core(&mut interactions, users.len(), items.len(), options.min_interactions);
 
-    let mut is_left = vec![false; items.len()];
+    let mut is_left = vec![options.min_interactions == 0; items.len()];
     interactions.iter().for_each(|interaction| is_left[interaction.item.0 as usize] = true);
     let mut new_index = vec![ItemIndex(u32::MAX); items.len()];
     let mut catalog = Vec::new();

@@ -120,7 +120,8 @@ pub(crate) enum CatalogAction {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  \
-    riser prepare interactions log.csv items-today.csv data/shop-today --tokenizer data/shop --bad-records drop\n  \
+    riser prepare interactions log.csv items-today.csv data/shop-today \\\n      \
+    --tokenizer data/shop --min-interactions 0 --bad-records drop\n  \
     riser catalog update data/shop-today --coordinator http://127.0.0.1:7470\n  \
     riser catalog update data/shop-today --from-step 400 --coordinator https://coordinator.example:7470 \\\n      \
     --ca certs/ca.pem --cert certs/operator.pem --key certs/operator.key\n\n\

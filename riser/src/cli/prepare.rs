@@ -77,7 +77,7 @@ pub(crate) struct Interactions {
     /// Column of the item list with the title.
     #[arg(long, default_value = "title")]
     title_column: String,
-    /// Removes users and items with fewer interactions, until none is left to remove.
+    /// Removes users and items with fewer interactions, until none is left to remove; 0 keeps items that nobody has chosen yet.
     #[arg(long, default_value_t = SplitOptions::default().min_interactions)]
     min_interactions: usize,
     /// Keeps only the first interaction of a user with an item.

@@ -94,7 +94,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("certs");
         let files = write(&folder, &["trainer.example".to_owned(), "10.0.0.1".to_owned()]).unwrap();
-        assert_eq!(files.len(), 10);
+        assert_eq!(files.len(), 12);
         for file in &files {
             let mode = std::fs::metadata(file).unwrap().permissions().mode() & 0o777;
             let is_key = file.extension().unwrap() == "key";

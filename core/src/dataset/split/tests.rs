@@ -120,3 +120,19 @@ fn shares_that_leave_no_test_rows_are_refused() {
     let options = SplitOptions { train_share: 0.9, valid_share: 0.2, ..SplitOptions::default() };
     assert!(matches!(options.check(), Err(DatasetError::Share { .. })));
 }
+
+#[test]
+fn items_that_nobody_has_chosen_are_in_the_catalog_if_they_are_asked_for() {
+    let events = [(0, 2, 1), (0, 5, 2), (1, 5, 3), (1, 2, 4)];
+    let catalog = |min_interactions| {
+        let options = SplitOptions { min_interactions, rule: SplitRule::LeaveOneOut, ..SplitOptions::default() };
+        let dataset = split(log(&events), &options, 5).unwrap();
+        let rows = named(&dataset, Split::Train);
+        (dataset.items().iter().map(|item| item.id.clone()).collect::<Vec<_>>(), rows)
+    };
+    let (chosen, rows) = catalog(1);
+    assert_eq!(chosen, ["i2", "i5"]);
+    let (all, same_rows) = catalog(0);
+    assert_eq!(all, ["i0", "i1", "i2", "i3", "i4", "i5", "i6", "i7"]);
+    assert_eq!(same_rows, rows);
+}
