@@ -177,7 +177,7 @@ fn every_call_is_open_to_the_roles_that_it_is_for_and_to_no_other() {
         let told = parsed(&stdout)["troubles"].as_array().unwrap().clone();
         let of = |server: &str| told.iter().any(|trouble| trouble["what"].as_str().unwrap().contains(server));
         assert!(of("Coordinator/") || of("Watch/") || of("Catalog/"), "{told:?}");
-        if of("Learner/SubscribePolicy is for a worker") {
+        if of("Operator/ChangeCatalog is for an operator") {
             break;
         }
     }
