@@ -149,7 +149,7 @@ fn a_log_that_was_tampered_with_ends_the_audit_with_status_1_and_names_the_event
     json(folder.path(), &["sft", "-c", "run.toml", "--out", "sft"]);
     let (status, _, stderr) = output(folder.path(), &["audit", "sft"]);
     assert_eq!(status, 2, "{stderr}");
-    assert!(stderr.starts_with("error: sft has no event log"), "{stderr}");
+    assert!(stderr.starts_with("error: no event log: sft/run.db does not exist"), "{stderr}");
     json(folder.path(), &["train", "-c", "run.toml", "--out", "rl"]);
     let connection = rusqlite::Connection::open(folder.path().join("rl/run.db")).unwrap();
     let event: i64 = connection.query_row("SELECT id FROM batches WHERE group_id = 35", [], |row| row.get(0)).unwrap();
