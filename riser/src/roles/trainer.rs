@@ -60,7 +60,6 @@ impl PolicyTrainer {
     ///
     /// # Errors
     /// [`CheckpointError`] for a folder that is not a checkpoint, or whatever the model reports.
-    #[expect(clippy::too_many_arguments, reason = "what a start has, and where to go on from")]
     pub fn resume(
         folder: &Path,
         device: &Device,
