@@ -1,7 +1,7 @@
 //! The model's operations with their backward passes.
 //!
 //! Every operation exists twice. The **fused** form is hand-written for the CPU over plain slices: forward as one candle op
-//! for inference, forward and backward on the [tape](crate::tape) for training, without a materialised mask or V-wide
+//! for inference, forward and backward on the tape (`crate::tape`) for training, without a materialised mask or V-wide
 //! gradient buffers. The **composed** form spells the same mathematics with candle's differentiable tensor operations: it
 //! runs on every device and is the oracle that the fused form is tested against, values and gradients. (candle's own fused
 //! RmsNorm, softmax_last_dim, rope and sdpa silently have no backward pass, so neither form uses them; ours refuse one.)

@@ -1,5 +1,5 @@
 //! Qwen2 over token rows. The only definition of the model: worker, learner and evaluator all run this file, by the
-//! [`Operations`] that suit them.
+//! `Operations` that suit them.
 //!
 //! Legend: T rows, H hidden, Q query heads, K key-value heads, D head width, I feed-forward width, V vocabulary.
 
