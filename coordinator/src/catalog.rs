@@ -51,6 +51,7 @@ impl Catalog for CatalogService {
                 return Ok(Response::new(v1::CatalogChunk { data }));
             }
         }
-        Err(Status::not_found("no catalog of this run has such a chunk"))
+        // It may be of a catalog that a coordinator before this one had open.
+        Err(Status::unavailable("the chunk is of no catalog that is here, or not yet"))
     }
 }

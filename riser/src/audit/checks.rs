@@ -127,6 +127,7 @@ pub(super) const ALL: &[Check] = &[
              ORDER BY s.id",
         )
     },
+    // Of a batch that was trained and lost again, the catalog may be changed before it is trained again.
     Check {
         lockstep_only: true,
         ..check(
@@ -134,7 +135,9 @@ pub(super) const ALL: &[Check] = &[
             "versions",
             "SELECT v.id, 'version ' || v.version || ' was trained again to another policy'
              FROM versions AS v WHERE EXISTS (
-               SELECT 1 FROM versions AS w WHERE w.version = v.version AND w.id < v.id AND w.digest <> v.digest)
+               SELECT 1 FROM versions AS w WHERE w.version = v.version AND w.id < v.id AND w.digest <> v.digest
+                 AND NOT EXISTS (
+                   SELECT 1 FROM catalogs AS c WHERE c.first_batch < v.version AND c.id > w.id AND c.id < v.id))
              ORDER BY v.id",
         )
     },

@@ -53,6 +53,8 @@ const REGRESSIONS: [(u64, &str); 6] = [
     (103, "a coordinator beside the one that heard of the end waited for a learner for ever"),
     (372, "the audit counted a version that another learner's had replaced"),
     (2358, "two relays took their policies from each other"),
+    (2104, "a coordinator that was started again knew nothing of a catalog to come"),
+    (1042, "a catalog was changed for a batch that had been trained and lost"),
     (2359, "the audit counted what came before a version that was trained elsewhere"),
     (3100, "a coordinator that knew of a learner did not hear of the end from the other one"),
 ];

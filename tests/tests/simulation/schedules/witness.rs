@@ -61,7 +61,7 @@ struct Seen {
     numbers: BTreeSet<Incarnation>,
     repeats: bool,
     tree: Tree,
-    /// Whether the change is part of the run: what the operator was told, or what batches say.
+    /// Whether the change is part of the run, once the operator was told.
     is_changed: Option<bool>,
     is_over: bool,
 }
@@ -80,36 +80,32 @@ impl Witness {
 
     /// The operator was told whether the catalog changes.
     pub(crate) fn answered(&self, is_changed: bool) {
-        self.is_changed(is_changed, "the operator was told");
+        self.seen().is_changed = Some(is_changed);
     }
 
-    /// There is one truth about the change, whoever says so.
-    fn is_changed(&self, is_changed: bool, who: &str) {
-        let known = *self.seen().is_changed.get_or_insert(is_changed);
-        if known != is_changed {
-            self.trace.violation(format_args!("{who} that the catalog changes: {is_changed}, known was {known}"));
-        }
+    /// Whether the change may be part of the run as far as it was told, and whether it may not be.
+    fn may_be_changed(&self) -> (bool, bool) {
+        let told = self.seen().is_changed;
+        (told != Some(false), told != Some(true))
     }
 
-    /// Whether a policy is what the version is in an undisturbed run, with or without the change.
+    /// Whether a policy is what the version is in an undisturbed run, with or without the change: a learner that went back may
+    /// have trained without it what it trains with it now.
     fn fits(&self, version: PolicyVersion, policy: Digest, of: impl Fn(&(Digest, Digest)) -> Digest) -> bool {
+        self.fits_if((true, true), version, policy, of)
+    }
+
+    fn fits_if(
+        &self,
+        (with, without): (bool, bool),
+        version: PolicyVersion,
+        policy: Digest,
+        of: impl Fn(&(Digest, Digest)) -> Digest,
+    ) -> bool {
         let Some(expected) = &self.expected else { return true };
-        let place = version.0 as usize;
-        let is = |versions: &Versions| versions.get(place).map(&of) == Some(policy);
-        match (is(expected), self.changed.as_ref().is_some_and(is)) {
-            (true, true) => true,
-            (true, false) => {
-                if self.changed.is_some() {
-                    self.is_changed(false, "a policy says");
-                }
-                true
-            }
-            (false, true) => {
-                self.is_changed(true, "a policy says");
-                true
-            }
-            (false, false) => false,
-        }
+        let is = |versions: &Versions| versions.get(version.0 as usize).map(&of) == Some(policy);
+        let Some(changed) = &self.changed else { return is(expected) };
+        (with && is(changed)) || (without && is(expected))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -198,7 +194,7 @@ impl Witness {
 
     /// A learner has ended because everything is trained.
     pub(crate) fn finished(&self, outcome: Outcome) {
-        if !self.fits(outcome.version, outcome.digest, |(policy, _)| *policy) {
+        if !self.fits_if(self.may_be_changed(), outcome.version, outcome.digest, |(policy, _)| *policy) {
             self.trace.violation(format_args!("the run ended with another policy: {outcome:?}"));
         }
         self.seen().is_over = true;
@@ -272,7 +268,12 @@ impl WitnessTrainer {
             trace.violation(format_args!("the batch of version {version} mixes catalogs"));
         }
         match self.witness.change {
-            Some(first) if version.0 >= first => self.witness.is_changed(is_next, "a batch says"),
+            Some(first) if version.0 >= first => {
+                let (with, without) = self.witness.may_be_changed();
+                if !(is_next && with || !is_next && without) {
+                    trace.violation(format_args!("the batch of version {version} is not as the operator was told"));
+                }
+            }
             _ if is_next => trace.violation(format_args!("the batch of version {version} has a catalog to come")),
             _ => {}
         }
