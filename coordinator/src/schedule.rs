@@ -92,7 +92,7 @@ pub struct Schedule {
     in_flight: BTreeMap<LeaseId, Vec<Holder>>,
     /// Completed leases whose groups the learner has not reported yet, and whether it has reported since.
     delivered: BTreeMap<LeaseId, bool>,
-    /// Catalogs besides the run's own that can be handed out.
+    /// Catalogs that can be handed out; the run's own always can.
     catalogs: BTreeSet<Digest>,
     /// Grants of this incarnation.
     grants: u64,
@@ -428,8 +428,10 @@ impl Schedule {
             return None;
         }
         let patience = (self.typical.duration()? * STRAGGLER).max(LEAST_PATIENCE);
+        // One that was granted before its learner was replaced may be of a catalog that is not here.
+        let end = self.first_without_catalog(self.learner.as_ref()?).saturating_mul(self.leases_per_stretch());
         let single = self.in_flight.iter().filter_map(|(&lease, holders)| match holders.as_slice() {
-            [holder] if holder.claim.worker != worker => Some((holder.since + patience, lease)),
+            [holder] if holder.claim.worker != worker && lease.0 < end => Some((holder.since + patience, lease)),
             _ => None,
         });
         single.min()

@@ -121,12 +121,10 @@ pub(crate) fn resume(
     let (mut trees, mut changes) = (BTreeMap::from([(own, first)]), vec![]);
     for era in plan.eras_from(batch) {
         let failed = |source| ResumeError::Open { era: era.clone(), source };
-        let Some(folder) = &era.folder else {
-            if era.catalog == own {
-                continue;
-            }
-            return Err(ResumeError::Other { era: era.clone(), got: own });
-        };
+        if era.catalog == own {
+            continue;
+        }
+        let Some(folder) = &era.folder else { return Err(ResumeError::Other { era: era.clone(), got: own }) };
         let source = source.ok_or_else(|| failed("this learner cannot change its catalog".into()))?;
         let OpenedCatalog { tree, extent } = source.open(folder).map_err(failed)?;
         if tree.digest() != era.catalog {

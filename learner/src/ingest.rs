@@ -116,7 +116,10 @@ impl Ingest {
             Err(rejection) => {
                 ack.set_admission(self.verdict(&rejection));
                 ack.reason = rejection.to_string();
-                let fate = ArrivalFate::Rejected(ack.reason.clone());
+                let fate = match ack.admission() {
+                    v1::Admission::Untimely => ArrivalFate::Untimely(ack.reason.clone()),
+                    _ => ArrivalFate::Rejected(ack.reason.clone()),
+                };
                 meter::arrived(&fate, bytes);
                 let (learner, group, version) = (self.learner, GroupId(group), PolicyVersion(version));
                 let record = ArrivalRecord { learner, group, version, origin, bytes, fate };
@@ -153,10 +156,6 @@ impl Ingest {
         known.or_else(|| trees.values().next()).cloned().expect("the run's own catalog is always there")
     }
 
-    fn may_have_gone_back_and_changed(&self) -> bool {
-        self.learner > Incarnation(1) && self.batcher.catalogs().borrow().eras().len() > 1
-    }
-
     fn may_be_honest(&self, catalog: Digest) -> bool {
         let plan = self.batcher.catalogs();
         let was_ours = plan.borrow().eras().iter().any(|era| era.catalog == catalog);
@@ -173,15 +172,13 @@ impl Ingest {
     }
 
     /// In bounded mode a learner that went back to a checkpoint makes its versions anew, and other ones; in lockstep it does if
-    /// its catalog was changed after that for a batch that it had trained before. A worker that sampled
+    /// a change of catalog was made or lost meanwhile. A worker that sampled
     /// with the old ones did nothing wrong. Neither did one that was slow with a catalog that has gone, or that heard of one from
     /// a learner before this one whose plan was lost with its disk.
     fn verdict(&self, rejection: &Rejection) -> v1::Admission {
         match (rejection, self.pacing) {
             (Rejection::Policy { .. }, Pacing::Bounded(_)) => v1::Admission::Untimely,
-            (Rejection::Policy { .. }, Pacing::Lockstep(_)) if self.may_have_gone_back_and_changed() => {
-                v1::Admission::Untimely
-            }
+            (Rejection::Policy { .. }, Pacing::Lockstep(_)) if self.learner > Incarnation(1) => v1::Admission::Untimely,
             (Rejection::Group(GroupError::Catalog { got, .. }), _) if self.may_be_honest(*got) => {
                 v1::Admission::Untimely
             }

@@ -93,6 +93,10 @@ pub fn plan(eras: Vec<v1::CatalogEra>) -> Result<CatalogPlan, WireError> {
         Ok::<_, WireError>(Era { first_batch, catalog: digest("catalogs", &catalog)?, folder })
     };
     let eras: Vec<Era> = eras.into_iter().map(era).collect::<Result<_, _>>()?;
+    // The run's own data has no change to lead to.
+    if eras.iter().skip(1).any(|era| era.folder.is_none()) {
+        return Err(WireError::Path { field: "folder" });
+    }
     Ok(CatalogPlan::try_from(eras)?)
 }
 

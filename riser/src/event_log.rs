@@ -5,7 +5,7 @@ use crate::run_folder::RunFolder;
 use riser::room::Room;
 use riser::run_database::{FILE, Role, RunDatabase, RunDatabaseError, RunFacts};
 use riser::run_log::RunLog;
-use riser_coordinator::reception::{Memory, Remembering};
+use riser_coordinator::reception::{Memory, MemoryError, Remembering};
 use riser_coordinator::schedule::ScheduleConfig;
 use riser_core::ids::Incarnation;
 use riser_core::run_event::RunEvent;
@@ -13,8 +13,12 @@ use riser_learner::LearnerConfig;
 use riser_proto::offload::offload;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+/// Between two attempts to write down that the run is over.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Opens the log of `run`, gives the learner its incarnation and a way to the log, and starts the writer. A log that fails
 /// stops the run; one that has no room is waited for, as the learner's troubles say.
@@ -71,12 +75,32 @@ impl KeptEnd {
 
 impl Memory for KeptEnd {
     fn keep_end(&self) -> Remembering<'_, ()> {
-        self.with(RunDatabase::keep_end)
+        Box::pin(async move {
+            loop {
+                match self.with(RunDatabase::keep_end).await {
+                    Err(error) if lacks_room(&error) => {
+                        tracing::warn!(%error, "no room to write down that the run is over; it waits");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    kept => return kept,
+                }
+            }
+        })
     }
 
     fn is_over(&self) -> Remembering<'_, bool> {
-        self.with(|database| database.is_over())
+        Box::pin(async move {
+            match self.with(|database| database.is_over()).await {
+                // Looked at again before long.
+                Err(error) if lacks_room(&error) => Ok(false),
+                known => known,
+            }
+        })
     }
+}
+
+fn lacks_room(error: &MemoryError) -> bool {
+    error.downcast_ref().is_some_and(RunDatabaseError::is_full)
 }
 
 /// Opens the database of `run` for whoever has something to say that is no event.

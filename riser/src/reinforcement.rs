@@ -102,8 +102,7 @@ pub(crate) fn run_with<F: Future<Output = anyhow::Result<Outcome>>>(
     }
     let mut cluster = cluster_config(config, run, checkpoint.as_ref())?;
     let catalogs = Arc::new(RunCatalogs::new(data.clone(), config.model.max_prompt_tokens, Some(run.path())));
-    let used = checkpoint.as_ref().map(|checkpoint| checkpoint.manifest.catalogs.clone());
-    cluster.learner.catalogs = Some(plan(&catalogs, used, data)?);
+    cluster.learner.catalogs = Some(plan(&catalogs, checkpoint.as_ref(), data)?);
     cluster.learner.changes = Some(catalogs.clone());
     (cluster.learner.durable, cluster.learner.skipped) = (durable, skipped);
     if restored {
@@ -215,9 +214,12 @@ fn cluster_config(
 }
 
 /// Which batch is made with which catalog, from a checkpoint and what was written down since.
-fn plan(catalogs: &RunCatalogs, used: Option<CatalogPlan>, data: &DataFolder) -> anyhow::Result<CatalogPlan> {
-    let used = used.unwrap_or_else(|| CatalogPlan::new(data.tree().digest()));
-    catalogs.plan_from(used).hint(|| {
+fn plan(catalogs: &RunCatalogs, checkpoint: Option<&Checkpoint>, data: &DataFolder) -> anyhow::Result<CatalogPlan> {
+    let (used, batch) = match checkpoint {
+        Some(Checkpoint { manifest, .. }) => (manifest.catalogs.clone(), manifest.version.0),
+        None => (CatalogPlan::new(data.tree().digest()), 0),
+    };
+    catalogs.plan_from(used, batch).hint(|| {
         format!(
             "without {PLAN_FILE} the run goes on from its checkpoint, and changes of catalog that were to come are lost"
         )

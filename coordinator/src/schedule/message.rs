@@ -32,7 +32,7 @@ pub enum Event {
     Release(Claim),
     /// The learner says where it stands.
     Report(LearnerReport),
-    /// These catalogs, besides the run's own, can be handed out, with prompts that have their items as targets.
+    /// These catalogs can be handed out, as the run's own always can, with prompts that have their items as targets.
     Catalogs(BTreeSet<Digest>),
     /// Time has passed.
     Tick,

@@ -168,6 +168,13 @@ impl CatalogPlan {
         Ok(plan)
     }
 
+    /// The plan to go on with from a checkpoint of batch `batch` that was made with `used`, if `kept` was written down since:
+    /// what was to come then is to come still. A plan that says otherwise of the batches before is of another learner, or of a
+    /// change that was not made, and does not count.
+    pub fn resumed(used: Self, kept: Option<Self>, batch: u64) -> Self {
+        kept.filter(|kept| kept.until(batch) == used).unwrap_or(used)
+    }
+
     /// Whether this plan is `earlier`, or that and what was admitted since: what a restarted role may go on with.
     pub fn continues(&self, earlier: &Self) -> bool {
         self.eras.starts_with(&earlier.eras)
@@ -272,6 +279,20 @@ mod tests {
         assert_eq!(admit(3, Some(10), 6), Err(late.to_owned()));
         let wrong = format!("batch 4 is made with catalog {}, got catalog {}", short(1), short(0));
         assert_eq!(plan.check(4, catalog(0)).unwrap_err().to_string(), wrong);
+    }
+
+    #[test]
+    fn a_run_goes_on_with_what_was_to_come_and_with_nothing_that_its_checkpoint_contradicts() {
+        let own = CatalogPlan::new(catalog(0));
+        let changed = own.with_change(catalog(1), folder(), Some(5), 0, 9).unwrap();
+        let resumed = |used: &CatalogPlan, kept: &CatalogPlan, batch| {
+            CatalogPlan::resumed(used.clone(), Some(kept.clone()), batch)
+        };
+        assert_eq!(CatalogPlan::resumed(own.clone(), None, 3), own);
+        assert_eq!(resumed(&own, &changed, 4), changed, "it is still to come");
+        assert_eq!(resumed(&changed, &changed, 5), changed);
+        assert_eq!(resumed(&changed, &own, 6), changed, "the checkpoint knows more");
+        assert_eq!(resumed(&own, &changed, 5), own, "the checkpoint was made without it");
     }
 
     #[test]

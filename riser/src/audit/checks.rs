@@ -137,7 +137,8 @@ pub(super) const ALL: &[Check] = &[
              FROM versions AS v WHERE EXISTS (
                SELECT 1 FROM versions AS w WHERE w.version = v.version AND w.id < v.id AND w.digest <> v.digest
                  AND NOT EXISTS (
-                   SELECT 1 FROM catalogs AS c WHERE c.first_batch < v.version AND c.id > w.id AND c.id < v.id))
+                   SELECT 1 FROM batches AS b JOIN batches AS a ON a.group_id = b.group_id AND a.learner = w.learner
+                   WHERE b.learner = v.learner AND b.version <= v.version AND b.catalog <> a.catalog))
              ORDER BY v.id",
         )
     },

@@ -189,8 +189,12 @@ pub(crate) fn of_contact(contact: &Contact, role: Role) -> anyhow::Result<(HostP
     let files = certificates.files();
     let address = address_of(coordinator, files.is_some())?;
     let file = token_file.as_deref();
-    let watching = if role == Role::Watcher { token(file, WATCH_TOKEN_VARIABLE)? } else { None };
-    let shown = watching.map_or_else(|| token(file, TOKEN_VARIABLE), |token| Ok(Some(token)))?;
+    let own = match role {
+        Role::Watcher => token(file, WATCH_TOKEN_VARIABLE)?,
+        Role::Operator => token(file, LEARNER_TOKEN_VARIABLE)?,
+        _ => None,
+    };
+    let shown = own.map_or_else(|| token(file, TOKEN_VARIABLE), |token| Ok(Some(token)))?;
     Ok((address, Credentials::new(files, shown.map(Tokens::common), role, *plaintext)?))
 }
 

@@ -1,6 +1,7 @@
 //! Asking the learner of a run for something, wherever it is.
 
 use super::credentials::Credentials;
+use super::refusal;
 use super::watcher::Watcher;
 use crate::failure::Hint;
 use anyhow::{Context, anyhow};
@@ -14,9 +15,15 @@ use serde::Serialize;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
+use tonic::Code;
 
 /// How long a learner may take to open a data folder of millions of items.
 const DEADLINE: Duration = Duration::from_secs(600);
+
+const FOLDER_HINT: &str = "the folder must be there on the learner's host, prepared with the run's tokenizer and template: \
+    `riser prepare ... --tokenizer DATA --min-interactions 0`";
+
+const BATCH_HINT: &str = "batch b is the one of step b + 1; without `--from-step` the first possible one is taken";
 
 /// What a change of catalog means.
 #[derive(Debug, Serialize)]
@@ -31,6 +38,10 @@ pub(crate) struct Changed {
     pub(crate) removed: u64,
     /// Prompts that are left out because their target went.
     pub(crate) skipped: u64,
+}
+
+fn with_hint(error: anyhow::Error, hint: &str) -> anyhow::Error {
+    Err::<(), _>(error).hint(|| hint.to_owned()).expect_err("it was an error")
 }
 
 /// Has the run at `coordinator` go on with the items of `folder`, from step `from_step` on or from the first that is possible.
@@ -50,10 +61,14 @@ pub(crate) async fn change_catalog(
     // Step s turns version s - 1 into version s: it is taken with batch s - 1.
     let first_batch = from_step.map(|step| step.get() - 1);
     let reply = within(DEADLINE, client.change_catalog(v1::ChangeCatalogRequest { folder, first_batch })).await;
-    let reply = reply.map_err(|status| anyhow!("learner at {address}: {}", explain(&status))).hint(|| {
-        "the folder must be there on the learner's host, prepared with the run's tokenizer and template: \
-         `riser prepare ... --tokenizer DATA`"
-            .to_owned()
+    let reply = reply.map_err(|status| {
+        let is_about_folder = status.message().starts_with('/');
+        let error = anyhow!("learner at {address}: {}", explain(&status));
+        match (status.code(), is_about_folder) {
+            (Code::FailedPrecondition, true) => with_hint(error, FOLDER_HINT),
+            (Code::FailedPrecondition, false) => with_hint(error, BATCH_HINT),
+            _ => refusal::with_remedy(error, &status),
+        }
     })?;
     let v1::ChangeCatalogReply { first_batch, catalog, added, removed, skipped } = reply.into_inner();
     let catalog = Digest::from_bytes(&catalog).context("the learner's answer cannot be true")?;

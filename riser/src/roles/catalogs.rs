@@ -63,12 +63,6 @@ pub enum PlanFileError {
         /// Where.
         source: serde_json::Error,
     },
-    /// It is the plan of another run.
-    #[error("{} has other catalogs than the checkpoint was made with", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
 }
 
 impl RunCatalogs {
@@ -78,26 +72,29 @@ impl RunCatalogs {
         Self { own, max_prompt_tokens, plan, open: Mutex::default() }
     }
 
-    /// The plan to go on with from a checkpoint that was made with `used`: what was written down since belongs to it.
+    /// The plan to go on with from a checkpoint of batch `batch` that was made with `used`.
     ///
     /// # Errors
-    /// [`PlanFileError`] if what was written down cannot be.
-    pub fn plan_from(&self, used: CatalogPlan) -> Result<CatalogPlan, PlanFileError> {
-        let plan = match self.kept()? {
-            Some((_, kept)) if kept.continues(&used) => kept,
-            Some((path, kept)) if !used.continues(&kept) => return Err(PlanFileError::Foreign { path }),
-            _ => used,
-        };
+    /// [`PlanFileError`] if there is a plan that was written down, and it cannot be read.
+    pub fn plan_from(&self, used: CatalogPlan, batch: u64) -> Result<CatalogPlan, PlanFileError> {
+        let kept = self.kept()?;
+        let plan = CatalogPlan::resumed(used, kept.clone(), batch);
+        if kept.is_some_and(|kept| kept != plan) {
+            tracing::warn!(
+                batch,
+                "changes of catalog that were written down are not those of the checkpoint and do not count"
+            );
+        }
         self.opened().eras = plan.eras().to_vec();
         Ok(plan)
     }
 
-    /// The plan that was written down, and where.
-    fn kept(&self) -> Result<Option<(PathBuf, CatalogPlan)>, PlanFileError> {
+    /// The plan that was written down.
+    fn kept(&self) -> Result<Option<CatalogPlan>, PlanFileError> {
         let Some(path) = self.plan.clone() else { return Ok(None) };
         match std::fs::read(&path) {
             Ok(text) => match serde_json::from_slice(&text) {
-                Ok(plan) => Ok(Some((path, plan))),
+                Ok(plan) => Ok(Some(plan)),
                 Err(source) => Err(PlanFileError::Damaged { path, source }),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -136,13 +133,14 @@ impl riser_learner::catalogs::CatalogSource for RunCatalogs {
         // One that was opened before and got no place in the plan is not wanted.
         let Open { catalogs, eras } = &mut *open;
         catalogs.retain(|catalog, _| eras.iter().any(|era| era.catalog == *catalog));
-        catalogs.insert(tree.digest(), next);
+        catalogs.entry(tree.digest()).or_insert(next);
         Ok(ToTrainOn { tree, extent })
     }
 
     fn keep(&self, plan: &CatalogPlan, next: u64) -> Result<(), CatalogError> {
         if let Some(path) = &self.plan {
-            atomic_file::write(path, &serde_json::to_vec_pretty(plan)?)?;
+            let written = atomic_file::write(path, &serde_json::to_vec_pretty(plan)?);
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
         }
         let mut open = self.opened();
         let Open { catalogs, eras } = &mut *open;
@@ -176,19 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_down_since_the_checkpoint_is_gone_on_with_and_another_runs_plan_is_refused() {
+    fn what_was_written_down_since_the_checkpoint_is_gone_on_with_and_what_is_damaged_is_an_error() {
         let (folder, data) = data();
         let catalogs = || RunCatalogs::new(data.clone(), 64, Some(folder.path()));
         let own = CatalogPlan::new(data.tree().digest());
-        assert_eq!(catalogs().plan_from(own.clone()).unwrap(), own, "nothing was written down");
+        assert_eq!(catalogs().plan_from(own.clone(), 0).unwrap(), own, "nothing was written down");
         let changed = own.with_change(Digest::of(b"next"), "/data/next".into(), None, 3, 9).unwrap();
         catalogs().keep(&changed, 0).unwrap();
-        assert_eq!(catalogs().plan_from(own.clone()).unwrap(), changed);
-        let further = changed.with_change(own.eras()[0].catalog, "/data".into(), None, 5, 9).unwrap();
-        assert_eq!(catalogs().plan_from(further.clone()).unwrap(), further, "the checkpoint knows more");
-        let other = own.with_change(Digest::of(b"other"), "/data/other".into(), None, 3, 9).unwrap();
-        assert!(matches!(catalogs().plan_from(other), Err(PlanFileError::Foreign { .. })));
+        assert_eq!(catalogs().plan_from(own.clone(), 2).unwrap(), changed);
+        assert_eq!(catalogs().plan_from(own.clone(), 3).unwrap(), own, "the checkpoint was made without the change");
         std::fs::write(folder.path().join(PLAN_FILE), "[{}]").unwrap();
-        assert!(matches!(catalogs().plan_from(own), Err(PlanFileError::Damaged { .. })));
+        assert!(matches!(catalogs().plan_from(own, 0), Err(PlanFileError::Damaged { .. })));
     }
 }

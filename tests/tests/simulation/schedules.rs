@@ -48,7 +48,7 @@ fn runs_with_faults_keep_every_promise() {
 }
 
 /// Seeds that broke a promise, and what was found by them; see `docs/defects-found.md`.
-const REGRESSIONS: [(u64, &str); 6] = [
+const REGRESSIONS: [(u64, &str); 8] = [
     (48, "a learner whose version the store did not want went on from an older one while the store was away"),
     (103, "a coordinator beside the one that heard of the end waited for a learner for ever"),
     (372, "the audit counted a version that another learner's had replaced"),

@@ -191,6 +191,11 @@ impl Run {
         let presence = Presence { address: Some(format!("{host}:{port}")), access: access(), ..Presence::default() };
         let Checkpoints { every, keep } = self.checkpoints;
         let (log, writer) = self.logs[&host].open(&self.everything, &self.trace);
+        let (used, batch) = match &recovery.checkpoint {
+            Some(checkpoint) => (checkpoint.manifest.catalogs.clone(), checkpoint.manifest.version.0),
+            None => (CatalogPlan::new(hash_policy::tree().digest()), 0),
+        };
+        let catalogs = CatalogPlan::resumed(used, disk.plan(), batch);
         let mut config = LearnerConfig {
             incarnation,
             start,
@@ -198,7 +203,7 @@ impl Run {
             files: disk.clone(),
             durable: durable(false),
             skipped: recovery.skipped,
-            catalogs: disk.plan(),
+            catalogs: Some(catalogs),
             changes: Some(Arc::new(NextCatalog(disk.clone()))),
             patience,
             presence,
