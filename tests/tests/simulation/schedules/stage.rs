@@ -37,7 +37,13 @@ impl Stage {
         for (at, fault) in plan.0 {
             sleep_until(start + at).await;
             self.trace.note(fault.kind(), format_args!("{fault:?}"));
-            self.witness.disturbed(&fault.hosts());
+            // A coordinator that hears nobody for long knows nobody, whichever side it is on.
+            match &fault {
+                Fault::Partition { .. } | Fault::Freeze { host: Host::COORDINATOR, .. } => {
+                    self.witness.disturbed(&self.cast.network());
+                }
+                fault => self.witness.disturbed(&fault.hosts()),
+            }
             let lasting = fault.lasting();
             if let Some(undo) = self.begin(fault) {
                 going_on.spawn(async move {
