@@ -21,7 +21,7 @@ mod train;
 mod worker;
 
 use crate::cli::{Arguments, Command, Format};
-use crate::failure::Hint;
+use crate::failure::hinted;
 use crate::output;
 use anyhow::anyhow;
 use riser_core::digest::Digest;
@@ -75,7 +75,5 @@ fn print_stage(
 
 /// The end of a stage that was stopped by the user.
 fn interrupted() -> anyhow::Error {
-    let stopped: anyhow::Result<()> = Err(anyhow!("the run was stopped before its end"));
-    let hinted = stopped.hint(|| "what was done is saved; the same command goes on from there".to_owned());
-    hinted.expect_err("the result was made an error in the line above")
+    hinted(anyhow!("the run was stopped before its end"), "what was done is saved; the same command goes on from there")
 }

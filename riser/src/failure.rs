@@ -44,8 +44,13 @@ pub(crate) trait Hint<T> {
 
 impl<T, E: Into<anyhow::Error>> Hint<T> for Result<T, E> {
     fn hint(self, hint: impl FnOnce() -> String) -> anyhow::Result<T> {
-        self.map_err(|error| Hinted { hint: hint(), error: error.into() }.into())
+        self.map_err(|error| hinted(error.into(), hint()))
     }
+}
+
+/// The error with what the user can do about it.
+pub(crate) fn hinted(error: anyhow::Error, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { hint: hint.into(), error }.into()
 }
 
 /// Prints the error and its hints and gives the exit status.

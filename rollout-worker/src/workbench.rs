@@ -21,12 +21,11 @@ pub(crate) struct Workbench {
     coordinator: Channel,
     sources: Sources,
     samplers: Arc<dyn SamplerFactory>,
-    /// The catalogs in hand, the one used last at the end.
+    /// The catalogs in hand; the sampler samples from the last one.
     trees: Vec<Arc<PrefixTree>>,
     /// At home between calls, away on a blocking thread during one.
     sampler: Option<Box<dyn Sampler>>,
-    /// What the sampler samples from and with.
-    catalog: Digest,
+    /// What the sampler samples with.
     loaded: Option<PolicyIdentity>,
     /// Bytes of catalogs that came from the coordinator.
     pub(crate) fetched: u64,
@@ -41,25 +40,15 @@ impl Workbench {
         samplers: Arc<dyn SamplerFactory>,
     ) -> Result<Self, WorkerError> {
         let Fetched { tree, bytes } = catalog::fetch(&config, coordinator.clone(), sources.clone(), None).await?;
-        let (tree, catalog) = (Arc::new(tree), Digest::of(b""));
-        let mut workbench = Self {
-            config,
-            coordinator,
-            sources,
-            samplers,
-            trees: vec![],
-            sampler: None,
-            catalog,
-            loaded: None,
-            fetched: bytes,
-        };
-        workbench.prepare(tree).await?;
+        let mut workbench =
+            Self { config, coordinator, sources, samplers, trees: vec![], sampler: None, loaded: None, fetched: bytes };
+        workbench.prepare(Arc::new(tree)).await?;
         Ok(workbench)
     }
 
     /// Sees to it that the sampler samples from `catalog`. Dropping the wait loses what was not fetched completely.
     pub(crate) async fn lay_out(&mut self, catalog: Digest) -> Result<(), WorkerError> {
-        if self.catalog == catalog && self.sampler.is_some() {
+        if self.trees.last().is_some_and(|tree| tree.digest() == catalog) {
             return Ok(());
         }
         let known = self.trees.iter().find(|tree| tree.digest() == catalog).cloned();
@@ -76,14 +65,13 @@ impl Workbench {
     }
 
     async fn prepare(&mut self, tree: Arc<PrefixTree>) -> Result<(), WorkerError> {
-        let catalog = tree.digest();
-        self.trees.retain(|known| known.digest() != catalog);
-        self.trees.push(tree.clone());
-        self.trees.drain(..self.trees.len().saturating_sub(IN_HAND));
-        let samplers = self.samplers.clone();
-        let made = offload(move || samplers.sampler(tree)).await;
+        let (samplers, items) = (self.samplers.clone(), tree.clone());
+        let made = offload(move || samplers.sampler(items)).await;
         self.sampler = Some(made.map_err(WorkerError::panicked)?.map_err(WorkerError::Factory)?);
-        (self.catalog, self.loaded) = (catalog, None);
+        self.loaded = None;
+        self.trees.retain(|known| known.digest() != tree.digest());
+        self.trees.push(tree);
+        self.trees.drain(..self.trees.len().saturating_sub(IN_HAND));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::credentials::Credentials;
 use super::refusal;
 use super::watcher::Watcher;
-use crate::failure::Hint;
+use crate::failure::hinted;
 use anyhow::{Context, anyhow};
 use riser_core::config::HostPort;
 use riser_core::digest::Digest;
@@ -40,10 +40,6 @@ pub(crate) struct Changed {
     pub(crate) skipped: u64,
 }
 
-fn with_hint(error: anyhow::Error, hint: &str) -> anyhow::Error {
-    Err::<(), _>(error).hint(|| hint.to_owned()).expect_err("it was an error")
-}
-
 /// Has the run at `coordinator` go on with the items of `folder`, from step `from_step` on or from the first that is possible.
 pub(crate) async fn change_catalog(
     coordinator: HostPort,
@@ -65,8 +61,8 @@ pub(crate) async fn change_catalog(
         let is_about_folder = status.message().starts_with('/');
         let error = anyhow!("learner at {address}: {}", explain(&status));
         match (status.code(), is_about_folder) {
-            (Code::FailedPrecondition, true) => with_hint(error, FOLDER_HINT),
-            (Code::FailedPrecondition, false) => with_hint(error, BATCH_HINT),
+            (Code::FailedPrecondition, true) => hinted(error, FOLDER_HINT),
+            (Code::FailedPrecondition, false) => hinted(error, BATCH_HINT),
             _ => refusal::with_remedy(error, &status),
         }
     })?;

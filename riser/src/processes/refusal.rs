@@ -1,6 +1,6 @@
 //! What went wrong with a call to another process, and what can be done about it.
 
-use crate::failure::Hint;
+use crate::failure::hinted;
 use anyhow::anyhow;
 use riser_core::refusals::RefusalReason;
 use riser_proto::access::reason_of;
@@ -15,7 +15,7 @@ pub(crate) fn of(peer: &str, status: &Status) -> anyhow::Error {
 /// `error`, which `status` caused, with a remedy where there is one.
 pub(crate) fn with_remedy(error: anyhow::Error, status: &Status) -> anyhow::Error {
     match remedy(status) {
-        Some(hint) => Err::<(), _>(error).hint(|| hint.to_owned()).expect_err("it was an error"),
+        Some(hint) => hinted(error, hint),
         None => error,
     }
 }
