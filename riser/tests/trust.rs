@@ -4,16 +4,18 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
+#[path = "common/output.rs"]
+mod output;
 #[path = "common/process.rs"]
 mod process;
 
 use common::{json, prepared, riser};
+use output::output;
 use process::Process;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use riser_proto::access::{reason_of, role::Role};
 use riser_proto::transport::MAX_MESSAGE_BYTES;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -100,13 +102,6 @@ fn start(arguments: &[&str]) -> Process {
     Process::start(riser(world(), arguments))
 }
 
-/// Exit status, standard output and standard error of a command that ends by itself.
-fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = riser(world(), arguments).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
-
 /// The flags of a process that shows the certificate of `role` from `folder`.
 fn shows(folder: &str, role: &str) -> Vec<String> {
     [("ca", "ca.pem".to_owned()), ("cert", format!("{role}.pem")), ("key", format!("{role}.key"))]
@@ -118,7 +113,7 @@ fn shows(folder: &str, role: &str) -> Vec<String> {
 fn run(command: &str, coordinator: &str, folder: &str, role: &str, more: &[&str]) -> (Option<i32>, String, String) {
     let (url, shown) = (format!("https://{coordinator}"), shows(folder, role));
     let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
-    output(&[&[command, "--coordinator", &url][..], &shown, more].concat())
+    output(world(), &[&[command, "--coordinator", &url][..], &shown, more].concat())
 }
 
 fn coordinator(out: &str, settings: &[&str]) -> (Process, String) {

@@ -4,17 +4,19 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod common;
+#[path = "common/output.rs"]
+mod output;
 #[path = "common/process.rs"]
 mod process;
 
 use common::{json, prepared, riser};
+use output::output;
 use process::Process;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::OnceLock;
 
 /// A run that lasts until it has been watched.
@@ -44,13 +46,6 @@ learner.metrics = "127.0.0.1:0"
 lease_timeout = 5
 heartbeat = 1
 "#;
-
-/// Exit status, standard output and standard error of a command that ends by itself.
-fn output(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = riser(world(), arguments).stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
-}
 
 /// Data and supervised model, made once for all tests.
 fn world() -> &'static Path {
@@ -160,12 +155,12 @@ fn metrics_with_a_token_are_shown_to_whoever_sends_it_as_prometheus_does_and_to_
 fn an_address_that_is_taken_ends_the_command_before_its_work() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (status, _, stderr) = output(&["train", "-c", "run.toml", "--out", "never", "--metrics", &address]);
+    let (status, _, stderr) = output(world(), &["train", "-c", "run.toml", "--out", "never", "--metrics", &address]);
     assert_eq!(status, Some(2), "{stderr}");
     assert!(stderr.starts_with(&format!("error: cannot show metrics at `--metrics` {address}: ")), "{stderr}");
     assert!(!world().join("never").exists());
     let key = format!("cluster.coordinator.metrics={address}");
-    let (status, _, stderr) = output(&["coordinator", "-c", "run.toml", "--out", "never", "--set", &key]);
+    let (status, _, stderr) = output(world(), &["coordinator", "-c", "run.toml", "--out", "never", "--set", &key]);
     assert_eq!(status, Some(2), "{stderr}");
     assert!(
         stderr.contains("hint: choose a free port and an address of this machine for `cluster.coordinator.metrics`")
@@ -178,7 +173,7 @@ fn a_coordinator_says_how_its_run_stands_to_whoever_has_the_token() {
     let metrics = after(&mut coordinator, "metrics at http://").strip_suffix("/metrics").unwrap().to_owned();
     let address = after(&mut coordinator, "listens on ");
     let url = format!("http://{address}");
-    let status = |more: &[&str]| output(&[&["status", "--coordinator", &url][..], more].concat());
+    let status = |more: &[&str]| output(world(), &[&["status", "--coordinator", &url][..], more].concat());
     let json = || -> Value {
         let (code, stdout, stderr) = status(&["--token-file", "token", "--format", "json"]);
         assert_eq!(code, Some(0), "{stderr}");
@@ -227,14 +222,14 @@ fn a_coordinator_says_how_its_run_stands_to_whoever_has_the_token() {
 
 #[test]
 fn without_a_terminal_top_points_to_status() {
-    let (status, _, stderr) = output(&["top", "--coordinator", "http://127.0.0.1:1"]);
+    let (status, _, stderr) = output(world(), &["top", "--coordinator", "http://127.0.0.1:1"]);
     assert_eq!(status, Some(2), "{stderr}");
     assert!(stderr.contains("needs a terminal") && stderr.contains("hint: `riser status`"), "{stderr}");
 }
 
 #[test]
 fn a_coordinator_that_is_not_there_is_said_so() {
-    let (status, _, stderr) = output(&["status", "--coordinator", "http://127.0.0.1:1"]);
+    let (status, _, stderr) = output(world(), &["status", "--coordinator", "http://127.0.0.1:1"]);
     assert_eq!(status, Some(1), "{stderr}");
     assert!(stderr.starts_with("error: coordinator at 127.0.0.1:1: "), "{stderr}");
 }

@@ -65,6 +65,13 @@ pub enum PlanFileError {
     },
 }
 
+impl Open {
+    /// Forgets what no era needs.
+    fn keep_needed(&mut self) {
+        self.catalogs.retain(|catalog, _| self.eras.iter().any(|era| era.catalog == *catalog));
+    }
+}
+
 impl RunCatalogs {
     /// The catalogs of a run on `own`, whose plan is written into `folder` if this role owns it.
     pub fn new(own: Arc<DataFolder>, max_prompt_tokens: usize, folder: Option<&Path>) -> Self {
@@ -131,9 +138,8 @@ impl riser_learner::catalogs::CatalogSource for RunCatalogs {
         let (tree, extent) = (Arc::new(next.data.tree().clone()), next.change.extent());
         let mut open = self.opened();
         // One that was opened before and got no place in the plan is not wanted.
-        let Open { catalogs, eras } = &mut *open;
-        catalogs.retain(|catalog, _| eras.iter().any(|era| era.catalog == *catalog));
-        catalogs.entry(tree.digest()).or_insert(next);
+        open.keep_needed();
+        open.catalogs.entry(tree.digest()).or_insert(next);
         Ok(ToTrainOn { tree, extent })
     }
 
@@ -143,9 +149,8 @@ impl riser_learner::catalogs::CatalogSource for RunCatalogs {
             written.map_err(|error| format!("{}: {error}", path.display()))?;
         }
         let mut open = self.opened();
-        let Open { catalogs, eras } = &mut *open;
-        *eras = plan.eras_from(next).to_vec();
-        catalogs.retain(|catalog, _| eras.iter().any(|era| era.catalog == *catalog));
+        open.eras = plan.eras_from(next).to_vec();
+        open.keep_needed();
         Ok(())
     }
 }
