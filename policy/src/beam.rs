@@ -7,8 +7,8 @@
 
 use crate::{
     descent::{Arrival, Choice, Descent, Visit},
+    inference::Inference,
     kernels::score::Law,
-    model::Model,
     ranking::Ranked,
 };
 use candle_core::Result;
@@ -20,13 +20,24 @@ use std::{collections::VecDeque, rc::Rc};
 /// # Errors
 /// Whatever candle reports.
 pub fn beam_search(
-    model: &Model,
+    inference: &Inference,
     catalog: &PrefixTree,
     space: LogprobSpace,
     prompts: &[&[u32]],
     width: usize,
 ) -> Result<Vec<Vec<Ranked>>> {
-    let (mut descent, roots) = Descent::start(model, catalog, Law { space, temperature: 1.0 }, prompts)?;
+    let of_lane = |prompts: &[&[u32]]| beam_search_of_lane(inference, catalog, space, prompts, width);
+    inference.in_lanes(prompts, |prompt| prompt.len(), of_lane)
+}
+
+fn beam_search_of_lane(
+    inference: &Inference,
+    catalog: &PrefixTree,
+    space: LogprobSpace,
+    prompts: &[&[u32]],
+    width: usize,
+) -> Result<Vec<Vec<Ranked>>> {
+    let (mut descent, roots) = Descent::start(inference, catalog, Law { space, temperature: 1.0 }, prompts)?;
     let mut searches: Vec<Search<'_>> = roots.into_iter().map(|root| Search::new(catalog, width, root)).collect();
     loop {
         let mut visits = vec![];
@@ -95,12 +106,12 @@ impl<'c> Search<'c> {
             return vec![];
         };
         let children = self.catalog.children(choice.node);
-        let child = |(k, &logprob): (usize, &f32)| Beam {
+        let child = |(k, logprob): (usize, f32)| Beam {
             score: beam.score + f64::from(logprob),
             node: children.node(k),
             ahead: Ahead::Unknown(choice.row),
         };
-        choice.logprobs.iter().enumerate().map(child).collect()
+        choice.logprobs().enumerate().map(child).collect()
     }
 
     /// One token for every beam.
@@ -155,14 +166,14 @@ mod tests {
     #[test]
     fn a_beam_wider_than_the_catalog_finds_what_the_exact_search_finds() {
         let catalog = tiny_catalog();
-        let model = Parameters::initialise(&tiny_shape(), Seed(2), &Device::Cpu).unwrap().inference_model().unwrap();
+        let inference = Parameters::initialise(&tiny_shape(), Seed(2), &Device::Cpu).unwrap().inference().unwrap();
         let prompts: Vec<&[u32]> = vec![&[1, 9, 4, 17], &[1, 3]];
         for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
             let leaves = |lists: Vec<Vec<Ranked>>| -> Vec<Vec<NodeId>> {
                 lists.into_iter().map(|list| list.into_iter().map(|ranked| ranked.leaf).collect()).collect()
             };
-            let beam = beam_search(&model, &catalog, space, &prompts, 30).unwrap();
-            let exact = top_k(&model, &catalog, space, &prompts, 30).unwrap();
+            let beam = beam_search(&inference, &catalog, space, &prompts, 30).unwrap();
+            let exact = top_k(&inference, &catalog, space, &prompts, 30).unwrap();
             assert_eq!(leaves(beam), leaves(exact));
         }
     }
@@ -170,10 +181,10 @@ mod tests {
     #[test]
     fn no_beam_item_scores_above_the_exact_list() {
         let catalog = tiny_catalog();
-        let model = Parameters::initialise(&tiny_shape(), Seed(3), &Device::Cpu).unwrap().inference_model().unwrap();
+        let inference = Parameters::initialise(&tiny_shape(), Seed(3), &Device::Cpu).unwrap().inference().unwrap();
         let prompts: Vec<&[u32]> = vec![&[1, 9, 4, 17]];
-        let beam = beam_search(&model, &catalog, LogprobSpace::Vocabulary, &prompts, 2).unwrap().remove(0);
-        let exact = top_k(&model, &catalog, LogprobSpace::Vocabulary, &prompts, 2).unwrap().remove(0);
+        let beam = beam_search(&inference, &catalog, LogprobSpace::Vocabulary, &prompts, 2).unwrap().remove(0);
+        let exact = top_k(&inference, &catalog, LogprobSpace::Vocabulary, &prompts, 2).unwrap().remove(0);
         assert!(!beam.is_empty());
         assert!(beam.iter().zip(&exact).all(|(beam, exact)| beam.score <= exact.score + 1e-6));
     }

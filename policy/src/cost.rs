@@ -12,7 +12,9 @@ use crate::{
     kernels::{
         attention::Visibility,
         matrix::{Mat, MatMut, Store, matmul},
+        score::Decisions,
     },
+    rows::Rows,
     shape::Shape,
 };
 use rayon::prelude::*;
@@ -36,23 +38,28 @@ impl Cost {
 
     /// What one pass over `forest` costs.
     pub fn of(forest: &Forest, shape: &Shape, space: LogprobSpace) -> Self {
+        Self::of_rows(&forest.rows, &forest.decisions, shape, space)
+    }
+
+    /// What one pass over `rows` with the decisions at its kept rows costs.
+    pub(crate) fn of_rows(rows: &Rows, decisions: &Decisions, shape: &Shape, space: LogprobSpace) -> Self {
         let (hidden, keys) = (shape.hidden_size, shape.num_key_value_heads * shape.head_dim());
-        let kept = forest.rows.kept.as_ref().expect("a forest keeps its decisions' rows");
+        let (all, kept) = (rows.tokens.len(), rows.kept.as_ref().expect("decisions are made at kept rows"));
         let of_layer = |is_last: bool| {
             let (rows, visible) = match is_last {
                 true => (kept.rows.len(), &kept.visible),
-                false => (forest.num_rows(), &forest.rows.visible),
+                false => (all, &rows.visible),
             };
             let projections = rows * hidden * (2 * hidden + 3 * shape.intermediate_size);
-            projections + forest.num_rows() * hidden * 2 * keys + 2 * seen(visible) * hidden
+            projections + all * hidden * 2 * keys + 2 * seen(visible) * hidden
         };
         let layers = (1..=shape.num_hidden_layers).map(|layer| of_layer(layer == shape.num_hidden_layers));
         let logits = match space {
-            LogprobSpace::Vocabulary => forest.decisions.len() * shape.vocab_size,
-            LogprobSpace::Catalog => forest.decisions.child_token.len(),
+            LogprobSpace::Vocabulary => decisions.len() * shape.vocab_size,
+            LogprobSpace::Catalog => decisions.child_token.len(),
         };
         let multiplications = layers.sum::<usize>() + logits * hidden;
-        Self { rows: forest.num_rows(), forward: 2.0 * multiplications as f64 }
+        Self { rows: all, forward: 2.0 * multiplications as f64 }
     }
 }
 

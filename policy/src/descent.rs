@@ -4,19 +4,19 @@
 //! as one chunk together with the next decision; in catalog space a run that ends at a leaf is not fed at all.
 
 use crate::{
-    cache::Cache,
+    inference::{Inference, Session},
     kernels::{
         attention::{Segment, Visibility},
-        score::{Decisions, Law, Measured, measure},
+        lanes,
+        score::{Decisions, Law, Measured},
     },
-    model::Model,
     rows::{Kept, Rows},
 };
 use candle_core::Result;
 use riser_core::{ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree};
 use std::{ops::Range, sync::Arc};
 
-/// A cached row: where a prefix-tree node's state was computed.
+/// A row of the session: where a prefix-tree node's state was computed.
 type Row = u32;
 
 /// Asks for the state behind one edge: `node` is entered from the state at `from`.
@@ -57,14 +57,38 @@ pub(crate) struct Choice {
     pub(crate) node: NodeId,
     /// Row of its state.
     pub(crate) row: Row,
-    /// Log-probability of each child in the descent's space.
-    pub(crate) logprobs: Vec<f32>,
-    /// Log-probability of each child among the legal ones: the law that constrained sampling draws from.
-    pub(crate) legal_logprobs: Vec<f32>,
-    /// Entropy of that law in nats.
+    /// Logit of each child, divided by the temperature.
+    logits: Vec<f32>,
+    /// Log of the summed exponentials of the children's logits, and of all those that count in the descent's space.
+    lse: (f32, f32),
+    /// Entropy of the children among themselves in nats.
     pub(crate) entropy: f32,
     /// Whole-vocabulary quantities at this node.
     pub(crate) vocabulary: Option<VocabularyStats>,
+}
+
+impl Choice {
+    /// Log-probability of each child in the descent's space.
+    pub(crate) fn logprobs(&self) -> impl Iterator<Item = f32> + '_ {
+        self.logits.iter().map(|logit| logit - self.lse.1)
+    }
+
+    /// Log-probability of child `k` in the descent's space.
+    pub(crate) fn logprob(&self, k: usize) -> f32 {
+        self.logits[k] - self.lse.1
+    }
+
+    /// Probability of each child among the legal ones, added up from the first: the law that constrained sampling draws from.
+    pub(crate) fn cumulative(&self) -> Vec<f64> {
+        let mut probabilities = self.logits.clone();
+        lanes::exp_shifted(&mut probabilities, self.lse.0);
+        let mut sum = 0.0;
+        let add = |&probability: &f32| {
+            sum += f64::from(probability);
+            sum
+        };
+        probabilities.iter().map(add).collect()
+    }
 }
 
 /// What the whole softmax says at one position (method 1.8).
@@ -78,13 +102,12 @@ pub(crate) struct VocabularyStats {
 
 /// The state of a batch of descents.
 pub(crate) struct Descent<'m> {
-    model: &'m Model,
+    session: Session<'m>,
     catalog: &'m PrefixTree,
     law: Law,
-    cache: Cache,
-    /// Cache rows of each prompt.
+    /// Rows of each prompt.
     trunks: Vec<Range<usize>>,
-    /// Cache rows from the first branch row to this one, for each branch row.
+    /// Rows from the first branch row to this one, for each branch row.
     paths: Vec<Vec<u32>>,
 }
 
@@ -94,22 +117,22 @@ impl<'m> Descent<'m> {
     /// # Errors
     /// Whatever candle reports.
     pub(crate) fn start(
-        model: &'m Model,
+        inference: &'m Inference,
         catalog: &'m PrefixTree,
         law: Law,
         prompts: &[&[u32]],
     ) -> Result<(Self, Vec<Arrival>)> {
         let tokens: usize = prompts.iter().map(|prompt| prompt.len()).sum();
-        let mut cache = Cache::new(model.shape(), 2 * tokens, model.head().device())?;
-        let (rows, trunks) = Rows::prompts(prompts.iter().copied(), 0);
-        let hidden = model.hidden(&rows, Some(&mut cache))?;
+        let mut session = Session::new(inference, 2 * tokens)?;
+        let (rows, trunks) = session.prompts(prompts);
         let mut decisions = Decisions::new();
         let root = catalog.children(PrefixTree::ROOT);
         for _ in &trunks {
             decisions.push(root.tokens);
         }
-        let measured = measure(model.kernels(), &hidden, model.head(), &decisions, law)?;
-        let mut descent = Self { model, catalog, law, cache, trunks, paths: vec![] };
+        let measured = session.compute(&rows, &decisions, law)?;
+        session.remember(prompts, &trunks);
+        let mut descent = Self { session, catalog, law, trunks, paths: vec![] };
         let rows: Vec<Row> = descent.trunks.iter().map(|trunk| trunk.end as u32 - 1).collect();
         if root.tokens.len() > 1 {
             let choice = |(d, &row)| descent.choice(&decisions, &measured, d, PrefixTree::ROOT, row);
@@ -186,13 +209,13 @@ impl<'m> Descent<'m> {
             (true, false) => 0,
         };
         let trunk = self.trunks[visit.tree].clone();
-        let first_branch = self.cache.len() - self.paths.len();
+        let first_branch = self.session.len() - self.paths.len();
         let (mut path, mut position) = match (visit.from as usize).checked_sub(first_branch) {
             Some(branch) => (self.paths[branch].clone(), trunk.len() + self.paths[branch].len()),
             None => (vec![], trunk.len()),
         };
         for (i, &node) in run[..fed].iter().enumerate() {
-            let row = (self.cache.len() + batch.tokens.len()) as u32;
+            let row = (self.session.len() + batch.tokens.len()) as u32;
             path.push(row);
             batch.push(
                 self.catalog.token_into(node).expect("a visited node is not the root"),
@@ -211,9 +234,9 @@ impl<'m> Descent<'m> {
 
     fn compute(&mut self, batch: &mut Batch) -> Result<Measured> {
         let rows = batch.rows(&self.trunks);
-        let hidden = self.model.hidden(&rows, Some(&mut self.cache))?;
+        let measured = self.session.compute(&rows, &batch.decisions, self.law)?;
         self.paths.append(&mut batch.paths);
-        measure(self.model.kernels(), &hidden, self.model.head(), &batch.decisions, self.law)
+        Ok(measured)
     }
 
     fn step(&self, decisions: &Decisions, measured: &Measured, decision: usize, node: NodeId) -> Step {
@@ -223,13 +246,12 @@ impl<'m> Descent<'m> {
     }
 
     fn choice(&self, decisions: &Decisions, measured: &Measured, decision: usize, node: NodeId, row: Row) -> Choice {
-        let children = decisions.children(decision);
-        let logprobs = |space| children.clone().map(|child| measured.logprob(space, decision, child)).collect();
+        let lse = |space| measured.lse(space, decision);
         Choice {
             node,
             row,
-            logprobs: logprobs(self.law.space),
-            legal_logprobs: logprobs(LogprobSpace::Catalog),
+            logits: measured.child_logit[decisions.children(decision)].to_vec(),
+            lse: (lse(LogprobSpace::Catalog), lse(self.law.space)),
             entropy: measured.branch_entropy(decisions, decision),
             vocabulary: vocabulary_stats(measured, decision),
         }
@@ -247,7 +269,7 @@ struct Batch {
     tokens: Vec<u32>,
     positions: Vec<u32>,
     tree: Vec<usize>,
-    /// Cache rows seen beside the trunk, own row last.
+    /// Rows seen beside the trunk, own row last.
     paths: Vec<Vec<u32>>,
     /// Rows at which something is asked; parallel to `decisions`.
     kept_rows: Vec<u32>,

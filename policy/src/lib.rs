@@ -12,6 +12,7 @@ pub mod cost;
 mod descent;
 pub mod exact;
 pub mod forest;
+pub mod inference;
 pub mod kernels;
 pub mod model;
 mod operations;

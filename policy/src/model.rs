@@ -125,8 +125,11 @@ impl Model {
                     let positions: Vec<u32> = kept.rows.iter().map(|&row| rows.positions[row as usize]).collect();
                     let normed = ops.select(&normed_th, &kept.rows)?;
                     let q = ops.linear(&normed, &layer.q_proj.0, Some(&layer.q_proj.1))?;
+                    ops.done(normed);
                     let q = ops.rope(q, &Rotation::new(&positions, &self.shape))?;
-                    (ops.select(&x_th, &kept.rows)?, q, &kept.visible)
+                    let residual = ops.select(&x_th, &kept.rows)?;
+                    ops.done(x_th);
+                    (residual, q, &kept.visible)
                 }
                 None => {
                     let q = ops.linear(&normed_th, &layer.q_proj.0, Some(&layer.q_proj.1))?;
@@ -135,16 +138,23 @@ impl Model {
             };
             ops.forget(normed_th);
             let attended = ops.attention(&q, &k, &v, self.heads(), visible)?;
+            [q, k, v].into_iter().for_each(|value| ops.done(value));
             x_th = ops.linear_onto(&residual, &attended, &layer.o_proj)?;
+            [residual, attended].into_iter().for_each(|value| ops.done(value));
             let normed_th = ops.rms_norm(&x_th, &layer.post_attention_layernorm, eps)?;
             let gate_ti = ops.linear(&normed_th, &layer.gate_proj, None)?;
             let up_ti = ops.linear(&normed_th, &layer.up_proj, None)?;
             ops.forget(normed_th);
             let activated_ti = ops.swiglu(&gate_ti, &up_ti)?;
-            x_th = ops.linear_onto(&x_th, &activated_ti, &layer.down_proj)?;
+            [gate_ti, up_ti].into_iter().for_each(|value| ops.done(value));
+            let residual = x_th;
+            x_th = ops.linear_onto(&residual, &activated_ti, &layer.down_proj)?;
             ops.forget(activated_ti);
+            ops.done(residual);
         }
-        ops.rms_norm(&x_th, &self.norm, eps)
+        let hidden = ops.rms_norm(&x_th, &self.norm, eps)?;
+        ops.done(x_th);
+        Ok(hidden)
     }
 
     /// Logits of every row of whole sequences, `[T, V]`: for tests and tools, not for training.

@@ -1,5 +1,5 @@
-//! The operations that the model's definition is written in, whoever carries them out: candle's tensors ([`Tensors`]) for
-//! inference and for other devices, or the [`Tape`](crate::tape::Tape) for training on the CPU.
+//! The operations that the model's definition is written in, whoever carries them out: a [`Tape`](crate::tape::Tape) for
+//! training on the CPU, a [`Pass`](crate::inference) for asking there, or candle's tensors ([`Tensors`]) elsewhere.
 
 use crate::{
     cache::Cache,
@@ -65,6 +65,9 @@ pub(crate) trait Operations {
 
     /// Says that the forward pass reads `x`, which is cheap to compute again, no more.
     fn forget(&mut self, x: Self::Value);
+
+    /// Says that the forward pass reads `x` no more.
+    fn done(&mut self, _x: Self::Value) {}
 }
 
 /// candle's tensors, with the rows computed before if there are any.

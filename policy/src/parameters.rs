@@ -1,6 +1,6 @@
 //! The trainable parameters: f32 variables by Hugging Face name, always visited in name order.
 
-use crate::{kernels::Kernels, model::Model, shape::Shape};
+use crate::{inference::Inference, kernels::Kernels, model::Model, shape::Shape};
 use bytes::Bytes;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand_distr::{Distribution, Normal};
@@ -101,6 +101,14 @@ impl Parameters {
     /// Whatever candle reports.
     pub fn inference_model(&self) -> Result<Model> {
         self.model(|var| var.as_tensor().detach())
+    }
+
+    /// [`inference_model`](Self::inference_model), prepared for being asked; it does not see later changes.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub fn inference(&self) -> Result<Inference> {
+        Inference::new(self.inference_model()?)
     }
 
     fn model(&self, view: impl Fn(&Var) -> Tensor) -> Result<Model> {

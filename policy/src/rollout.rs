@@ -6,8 +6,8 @@
 
 use crate::{
     descent::{Arrival, Choice, Descent, Visit, VocabularyStats},
+    inference::Inference,
     kernels::score::Law,
-    model::Model,
 };
 use candle_core::Result;
 use rand::Rng;
@@ -55,13 +55,24 @@ pub struct RolloutRequest {
     pub target: ItemIndex,
 }
 
-/// Samples a group for every request; `policy` says what `model` is. The draws depend on the policy and on (seed, group,
+/// Samples a group for every request; `policy` says what the model is. The draws depend on the policy and on (seed, group,
 /// sample), on nothing else.
 ///
 /// # Errors
 /// Whatever candle reports.
 pub fn rollout(
-    model: &Model,
+    inference: &Inference,
+    catalog: &PrefixTree,
+    policy: PolicyIdentity,
+    requests: &[RolloutRequest],
+    settings: &RolloutSettings,
+) -> Result<Vec<RolloutGroup>> {
+    let of_lane = |requests: &[RolloutRequest]| rollout_lane(inference, catalog, policy, requests, settings);
+    inference.in_lanes(requests, |request| request.prompt.len(), of_lane)
+}
+
+fn rollout_lane(
+    inference: &Inference,
     catalog: &PrefixTree,
     policy: PolicyIdentity,
     requests: &[RolloutRequest],
@@ -69,7 +80,7 @@ pub fn rollout(
 ) -> Result<Vec<RolloutGroup>> {
     let law = Law { space: settings.space, temperature: settings.temperature };
     let prompts: Vec<&[u32]> = requests.iter().map(|request| request.prompt.as_slice()).collect();
-    let (mut descent, roots) = Descent::start(model, catalog, law, &prompts)?;
+    let (mut descent, roots) = Descent::start(inference, catalog, law, &prompts)?;
     let mut walks: Vec<Walk<'_>> = requests.iter().map(|request| Walk::new(catalog, request, settings)).collect();
     // Parties of samples that have gone the same way so far and stand at a choice.
     let mut parties: Vec<(usize, Party)> = vec![];
@@ -157,15 +168,16 @@ impl<'c> Walk<'c> {
         let Party { samples, entry, choice } = party;
         let choice = choice.expect("only parties before a choice are parted");
         self.entropies.choice(&choice, samples.len());
+        let cumulative = choice.cumulative();
         let mut chosen: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for sample in samples {
-            chosen.entry(draw(&choice.legal_logprobs, &mut self.streams[sample])).or_default().push(sample);
+            chosen.entry(draw(&cumulative, &mut self.streams[sample])).or_default().push(sample);
         }
         let children = self.catalog.children(choice.node);
         let mut going_on = vec![];
         for (k, samples) in chosen {
             let node = children.node(k);
-            let entry = self.enter(entry, node, choice.logprobs[k], children.tokens.len());
+            let entry = self.enter(entry, node, choice.logprob(k), children.tokens.len());
             if self.catalog.is_leaf(node) {
                 samples.iter().for_each(|&sample| self.ends[sample] = entry);
             } else {
@@ -212,18 +224,12 @@ impl<'c> Walk<'c> {
     }
 }
 
-/// Inverts the cumulative distribution of `logprobs` at a uniform draw.
-fn draw(logprobs: &[f32], stream: &mut ChaCha8Rng) -> usize {
-    let total: f64 = logprobs.iter().map(|&logprob| f64::from(logprob).exp()).sum();
-    let mut left = stream.random::<f64>() * total;
-    for (k, &logprob) in logprobs.iter().enumerate() {
-        left -= f64::from(logprob).exp();
-        if left < 0.0 {
-            return k;
-        }
-    }
-    // Only rounding leads here; the last child with any probability is then the right one.
-    logprobs.iter().rposition(|logprob| logprob.exp() > 0.0).unwrap_or(0)
+/// Inverts a cumulative distribution at a uniform draw: the first child whose sum exceeds it.
+fn draw(cumulative: &[f64], stream: &mut ChaCha8Rng) -> usize {
+    let total = cumulative.last().expect("a choice has children");
+    let drawn = stream.random::<f64>() * total;
+    // The draw is below 1, but its product with the total may round up to it.
+    cumulative.partition_point(|&sum| sum <= drawn).min(cumulative.partition_point(|sum| sum < total))
 }
 
 /// Sums for the entropies of method 1.8, weighted by the samples that pass a position.

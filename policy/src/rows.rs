@@ -26,18 +26,22 @@ pub(crate) struct Kept {
 }
 
 impl Rows {
-    /// Whole prompts behind `offset` cached rows, of which only the last row's state is wanted.
+    /// Prompts behind each other, of which only the last row's state is wanted; `known(tree)` rows of each have been computed
+    /// before and are left out. Also returns the key rows of each prompt, known ones included.
     pub(crate) fn prompts<'p>(
         prompts: impl IntoIterator<Item = &'p [u32]>,
-        offset: usize,
+        known: impl Fn(usize) -> usize,
     ) -> (Self, Vec<Range<usize>>) {
         let (mut tokens, mut positions, mut kept_rows, mut trunks) = (vec![], vec![], vec![], vec![]);
+        let mut end = 0;
         let (mut all, mut kept) = (Visibility::default(), Visibility::default());
         for (tree, prompt) in prompts.into_iter().enumerate() {
-            let rows = tokens.len()..tokens.len() + prompt.len();
-            let keys = offset + rows.start..offset + rows.end;
-            tokens.extend_from_slice(prompt);
-            positions.extend(0..prompt.len() as u32);
+            let keys = end..end + prompt.len();
+            end = keys.end;
+            let known = known(tree);
+            let rows = tokens.len()..tokens.len() + prompt.len() - known;
+            tokens.extend_from_slice(&prompt[known..]);
+            positions.extend(known as u32..prompt.len() as u32);
             kept_rows.push(rows.end as u32 - 1);
             let last = Segment { rows: tree..tree + 1, keys: keys.clone(), is_causal: false, paths: vec![0..0; 1] };
             kept.trees.push(vec![last]);
@@ -52,7 +56,7 @@ impl Rows {
 
     /// Whole sequences, each seeing itself causally; the state of every row is wanted.
     pub(crate) fn sequences<'p>(sequences: impl IntoIterator<Item = &'p [u32]>) -> Self {
-        let (rows, _) = Self::prompts(sequences, 0);
+        let (rows, _) = Self::prompts(sequences, |_| 0);
         Self { kept: None, ..rows }
     }
 }

@@ -5,8 +5,8 @@
 
 use crate::{
     descent::{Arrival, Descent, Visit},
+    inference::Inference,
     kernels::score::Law,
-    model::Model,
     ranking::Ranked,
 };
 use candle_core::Result;
@@ -23,13 +23,23 @@ const EXPANDED_PER_ROUND: usize = 8;
 /// # Errors
 /// Whatever candle reports.
 pub fn top_k(
-    model: &Model,
+    inference: &Inference,
     catalog: &PrefixTree,
     space: LogprobSpace,
     prompts: &[&[u32]],
     k: usize,
 ) -> Result<Vec<Vec<Ranked>>> {
-    let (mut descent, roots) = Descent::start(model, catalog, Law { space, temperature: 1.0 }, prompts)?;
+    inference.in_lanes(prompts, |prompt| prompt.len(), |prompts| top_k_of_lane(inference, catalog, space, prompts, k))
+}
+
+fn top_k_of_lane(
+    inference: &Inference,
+    catalog: &PrefixTree,
+    space: LogprobSpace,
+    prompts: &[&[u32]],
+    k: usize,
+) -> Result<Vec<Vec<Ranked>>> {
+    let (mut descent, roots) = Descent::start(inference, catalog, Law { space, temperature: 1.0 }, prompts)?;
     let mut searches: Vec<Search<'_>> = roots.into_iter().map(|root| Search::new(catalog, k, root)).collect();
     loop {
         let (mut visits, mut bounds) = (vec![], vec![]);
@@ -113,7 +123,7 @@ impl<'c> Search<'c> {
             return self.close(leaf, score);
         };
         let children = self.catalog.children(choice.node);
-        for (k, &logprob) in choice.logprobs.iter().enumerate() {
+        for (k, logprob) in choice.logprobs().enumerate() {
             let (node, score) = (children.node(k), score + f64::from(logprob));
             if self.catalog.is_leaf(node) {
                 self.close(node, score);
@@ -143,14 +153,14 @@ mod tests {
     fn the_top_k_equals_sorting_the_whole_catalog_in_both_spaces() {
         let catalog = tiny_catalog();
         for seed in 0..5 {
-            let model =
-                Parameters::initialise(&tiny_shape(), Seed(seed), &Device::Cpu).unwrap().inference_model().unwrap();
+            let inference =
+                Parameters::initialise(&tiny_shape(), Seed(seed), &Device::Cpu).unwrap().inference().unwrap();
             let prompts: Vec<&[u32]> = vec![&[1, 9, 4, 17], &[1, 3], &[1, 20, 21, 22, 6]];
             for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
                 for k in [1, 4, 20] {
-                    let found = top_k(&model, &catalog, space, &prompts, k).unwrap();
+                    let found = top_k(&inference, &catalog, space, &prompts, k).unwrap();
                     for (prompt, found) in prompts.iter().zip(found) {
-                        let exact = item_logprobs(&model, &catalog, prompt, space, 1.0).unwrap();
+                        let exact = item_logprobs(inference.model(), &catalog, prompt, space, 1.0).unwrap();
                         let mut leaves: Vec<(f32, NodeId)> = (0..catalog.num_nodes() as u32)
                             .filter_map(|node| {
                                 Some((exact[catalog.items_at(NodeId(node)).first()?.0 as usize], NodeId(node)))

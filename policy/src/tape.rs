@@ -6,7 +6,7 @@
 //! forgotten in the forward pass and computed again in the backward pass, which is cheaper than the way to memory and back.
 
 mod backward;
-mod buffers;
+pub(crate) mod buffers;
 mod sums;
 mod transposed;
 
@@ -257,7 +257,12 @@ impl Operations for Tape {
     fn attention(&mut self, q: &Id, k: &Id, v: &Id, heads: Heads, visible: &Arc<Visibility>) -> Result<Id> {
         let mut y = self.buffers.take(self.values[q.0].len());
         let [q_slice, k_slice, v_slice] = [q, k, v].map(|id| &*self.values[id.0]);
-        attention::attend(&attention::Inputs { q: q_slice, k: k_slice, v: v_slice, heads }, visible, &mut y);
+        attention::attend(
+            &attention::Inputs { q: q_slice, k: k_slice, v: v_slice, heads },
+            visible,
+            attention::BLOCK,
+            &mut y,
+        );
         let step = Step::Attention { q: *q, k: *k, v: *v, heads, visible: visible.clone() };
         Ok(self.push(step, y, self.width(*q)))
     }

@@ -9,7 +9,7 @@ use riser_core::ids::{ItemIndex, NodeId, RowId};
 use riser_core::logprob_space::LogprobSpace;
 use riser_core::prefix_tree::PrefixTree;
 use riser_core::spelling::SpellingError;
-use riser_policy::model::Model;
+use riser_policy::inference::Inference;
 use riser_policy::ranking::Ranked;
 use riser_policy::{TensorError, beam, ranking, search};
 use std::collections::HashMap;
@@ -50,13 +50,13 @@ impl Search {
     /// Whatever the model reports.
     pub fn spellings(
         &self,
-        model: &Model,
+        inference: &Inference,
         tree: &PrefixTree,
         prompts: &[&[u32]],
     ) -> Result<Vec<Vec<Ranked>>, TensorError> {
         match self.method {
-            SearchMethod::Exact => search::top_k(model, tree, self.space, prompts, self.top_k),
-            SearchMethod::Beam => beam::beam_search(model, tree, self.space, prompts, self.beam_width),
+            SearchMethod::Exact => search::top_k(inference, tree, self.space, prompts, self.top_k),
+            SearchMethod::Beam => beam::beam_search(inference, tree, self.space, prompts, self.beam_width),
         }
     }
 }
@@ -103,13 +103,13 @@ pub fn rows(data: &DataFolder, split: EvaluationSplit, limit: usize) -> Vec<Prom
 /// # Errors
 /// The first [`RankingError`] by row.
 pub fn rank(
-    model: &Model,
+    inference: &Inference,
     data: &DataFolder,
     rows: &[PromptRow],
     search: Search,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Ranking, RankingError> {
-    rank_items(model, data, None, rows, search, progress)
+    rank_items(inference, data, None, rows, search, progress)
 }
 
 /// The same with the items of another catalog, for the rows whose targets are among them.
@@ -117,18 +117,18 @@ pub fn rank(
 /// # Errors
 /// The first [`RankingError`] by row.
 pub fn rank_after(
-    model: &Model,
+    inference: &Inference,
     data: &DataFolder,
     next: &NextCatalog,
     rows: &[PromptRow],
     search: Search,
 ) -> Result<Ranking, RankingError> {
     let rows: Vec<PromptRow> = next.change.rows(data, rows).into_iter().map(|(row, _)| row).collect();
-    rank_items(model, data, Some(next), &rows, search, &|_| ())
+    rank_items(inference, data, Some(next), &rows, search, &|_| ())
 }
 
 fn rank_items(
-    model: &Model,
+    inference: &Inference,
     data: &DataFolder,
     next: Option<&NextCatalog>,
     rows: &[PromptRow],
@@ -145,7 +145,7 @@ fn rank_items(
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(chunk) = chunks.get(index) else { break };
-            results[index].get_or_init(|| rank_chunk(model, data, items_of.tree(), chunk, search));
+            results[index].get_or_init(|| rank_chunk(inference, data, items_of.tree(), chunk, search));
             progress(done.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len());
         }
     };
@@ -175,7 +175,7 @@ fn rank_items(
 }
 
 fn rank_chunk(
-    model: &Model,
+    inference: &Inference,
     data: &DataFolder,
     tree: &PrefixTree,
     rows: &[PromptRow],
@@ -188,7 +188,7 @@ fn rank_chunk(
     };
     let prompts: Vec<Vec<u32>> = rows.iter().map(prompt).collect::<Result<_, _>>()?;
     let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    Ok(search.spellings(model, tree, &prompts)?)
+    Ok(search.spellings(inference, tree, &prompts)?)
 }
 
 /// Spells recommended items anew and remembers the answer: the proof that what a policy generated is an item does not

@@ -14,6 +14,7 @@ use riser_core::config::{EvaluationSplit, RunConfig};
 use riser_core::data_folder::{DataFolder, PromptRow};
 use riser_core::dataset::Split;
 use riser_core::ids::RowId;
+use riser_policy::inference::Inference;
 use riser_policy::parameters::Parameters;
 use riser_policy::sft::{Sft, SftExample, nats_per_item};
 use serde_json::json;
@@ -134,7 +135,8 @@ impl Validation {
         data: &DataFolder,
     ) -> anyhow::Result<(f64, std::collections::BTreeMap<String, f64>)> {
         let loss = nats_per_item(sft.model(), data.tree(), self.search.space, &self.examples, self.micro_batch_tokens)?;
-        let ranking = ranking::rank(sft.model(), data, &self.rows, self.search, &|_| ())?;
+        let inference = Inference::new(sft.model().clone())?;
+        let ranking = ranking::rank(&inference, data, &self.rows, self.search, &|_| ())?;
         Ok((loss, ranking.means(TOP_K)))
     }
 }

@@ -152,9 +152,9 @@ fn groups(
         anyhow::Ok(RolloutRequest { id: GroupId(id), row, prompt: prompt.tokens, target: prompt.target })
     });
     let requests = requests.collect::<anyhow::Result<Vec<_>>>()?;
-    let model = Parameters::from_snapshot(start.shape(), policy, &Device::Cpu)?.inference_model()?;
+    let inference = Parameters::from_snapshot(start.shape(), policy, &Device::Cpu)?.inference()?;
     let lease = config.train.groups_per_lease;
-    let sample = |requests| rollout(&model, data.tree(), policy.identity(), requests, &settings::rollout(config));
+    let sample = |requests| rollout(&inference, data.tree(), policy.identity(), requests, &settings::rollout(config));
     let groups = requests.chunks(lease).map(sample).collect::<Result<Vec<_>, _>>()?;
     Ok(groups.into_iter().flatten().collect())
 }

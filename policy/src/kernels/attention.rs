@@ -18,6 +18,12 @@ use super::{Kernels, storage::slice};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use std::{ops::Range, sync::Arc};
 
+/// Rows per block in training: small enough that half-empty causal blocks waste little.
+pub(crate) const BLOCK: usize = 64;
+
+/// Rows per block where rows are computed behind others that are known: those are whole blocks.
+pub(crate) const ROW_BLOCK: usize = 16;
+
 /// Heads and their size.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
@@ -118,7 +124,7 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let inputs = Inputs { q: slice(s1, l1)?, k: slice(s2, l2)?, v: slice(s3, l3)?, heads: self.heads };
         let mut out = vec![0.0; l1.shape().elem_count()];
-        attend(&inputs, &self.visibility, &mut out);
+        attend(&inputs, &self.visibility, BLOCK, &mut out);
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 }

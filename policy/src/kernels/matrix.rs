@@ -1,7 +1,11 @@
 //! Strided f32 matrix views and their product: the one safe door to the `gemm` crate.
 //!
 //! Every product here is single-threaded. The kernels split their rows into blocks of fixed size and let rayon run the
-//! blocks, so a result depends neither on the number of threads nor on who runs which block.
+//! blocks, so a result depends neither on the number of threads nor on who runs which block. Nor does a row of a product depend
+//! on the rows beside it: a model that is asked relies on that (`crate::inference`).
+
+/// Longest sum of one call of the library; it adds sums up to this length from the first product to the last.
+const DEPTH: usize = 512;
 
 /// A borrowed matrix: `rows x cols` entries at `row * row_stride + col * col_stride`.
 #[derive(Clone, Copy)]
@@ -40,6 +44,18 @@ impl<'a> Mat<'a> {
     /// Rows and columns.
     pub(crate) fn dims(self) -> (usize, usize) {
         (self.rows, self.cols)
+    }
+
+    /// The first `at` rows, and the others.
+    fn split_rows(self, at: usize) -> (Self, Self) {
+        let rest = Self { rows: self.rows - at, data: &self.data[at * self.row_stride..], ..self };
+        (Self { rows: at, ..self }, rest)
+    }
+
+    /// The first `at` columns, and the others.
+    fn split_cols(self, at: usize) -> (Self, Self) {
+        let (first, rest) = self.t().split_rows(at);
+        (first.t(), rest.t())
     }
 
     /// The transpose, without moving anything.
@@ -82,6 +98,22 @@ pub(crate) fn matmul(out: MatMut<'_>, into: Store, scale: f32, lhs: Mat<'_>, rhs
     if out.rows == 0 || out.cols == 0 {
         return;
     }
+    if out.rows == 1 {
+        // The library multiplies a single row in another way, with other roundings; a row has the same bits in any company.
+        let row = &mut out.data[..out.cols];
+        let mut twice = [&*row, row].concat();
+        let lhs = Mat { rows: 2, row_stride: 0, ..lhs };
+        matmul(MatMut::new(&mut twice, 2, row.len()), into, scale, lhs, rhs);
+        row.copy_from_slice(&twice[..row.len()]);
+        return;
+    }
+    if lhs.cols > DEPTH {
+        // Where the library would cut a long sum depends on the other sizes.
+        let ((lhs, lhs_rest), (rhs, rhs_rest)) = (lhs.split_cols(DEPTH), rhs.split_rows(DEPTH));
+        matmul(MatMut { data: &mut *out.data, ..out }, into, scale, lhs, rhs);
+        matmul(out, Store::Accumulate, scale, lhs_rest, rhs_rest);
+        return;
+    }
     let accumulate = into == Store::Accumulate;
     // SAFETY: each view was checked to lie inside its slice when it was made, and `out` is exclusively borrowed.
     #[expect(unsafe_code, reason = "gemm takes raw pointers; the views above carry the proof")]
@@ -114,6 +146,27 @@ pub(crate) fn matmul(out: MatMut<'_>, into: Store, scale: f32, lhs: Mat<'_>, rhs
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_row_has_the_same_bits_in_any_company() {
+        for (inner, cols) in [(16, 300), (128, 384), (1536, 512), (700, 64), (64, 17)] {
+            let rows = 130;
+            let lhs: Vec<f32> = (0..rows * inner).map(|i| (i as f32 * 0.7).sin()).collect();
+            let rhs: Vec<f32> = (0..inner * cols).map(|i| (i as f32 * 0.3).cos()).collect();
+            let start: Vec<f32> = (0..cols).map(|i| i as f32 * 0.1).collect();
+            let product = |from: usize, to: usize| {
+                let mut out = start.repeat(to - from);
+                let lhs = Mat::new(&lhs[from * inner..to * inner], to - from, inner);
+                let rhs = Mat::new(&rhs, inner, cols);
+                matmul(MatMut::new(&mut out, to - from, cols), Store::Accumulate, 1.0, lhs, rhs);
+                out
+            };
+            let all = product(0, rows);
+            for (from, to) in [(0, 1), (5, 6), (129, 130), (3, 5), (7, 10), (0, 17), (64, 128), (1, 130)] {
+                assert!(product(from, to) == all[from * cols..to * cols], "rows {from} to {to} of {inner} x {cols}");
+            }
+        }
+    }
 
     proptest! {
         #[test]

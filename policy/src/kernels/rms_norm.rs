@@ -31,9 +31,7 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     let width = weight.len();
     y.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(BLOCK_ROWS).for_each(|(y, x)| {
         let inverse = inverse_rms(x, eps);
-        for h in 0..width {
-            y[h] = x[h] * inverse * weight[h];
-        }
+        y.iter_mut().zip(x.iter().zip(weight)).for_each(|(y, (x, weight))| *y = x * inverse * weight);
     });
 }
 
@@ -49,14 +47,15 @@ pub(crate) fn backward(x: &[f32], weight: &[f32], eps: f32, dy: &[f32], dx: &mut
             let (mut dw, mut products) = (vec![0.0; width], vec![0.0; width]);
             for ((dx, x), dy) in dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width)) {
                 let inverse = inverse_rms(x, eps);
-                for h in 0..width {
-                    let normalised = dy[h] * x[h];
-                    dw[h] += normalised * inverse;
-                    products[h] = weight[h] * normalised;
+                let sums = dw.iter_mut().zip(&mut products);
+                for ((dw, product), ((x, dy), weight)) in sums.zip(x.iter().zip(dy).zip(weight)) {
+                    let normalised = dy * x;
+                    *dw += normalised * inverse;
+                    *product = weight * normalised;
                 }
                 let pull = lanes::sum(&products) * inverse * inverse / width as f32;
-                for h in 0..width {
-                    dx[h] += (weight[h] * dy[h] - x[h] * pull) * inverse;
+                for (dx, ((x, dy), weight)) in dx.iter_mut().zip(x.iter().zip(dy).zip(weight)) {
+                    *dx += (weight * dy - x * pull) * inverse;
                 }
             }
             dw

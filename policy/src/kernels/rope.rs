@@ -61,9 +61,9 @@ impl Rotation {
             let (cos, sin) = (&self.cos[row * half..][..half], &self.sin[row * half..][..half]);
             for head in x.chunks_exact_mut(self.head_dim) {
                 let (low, high) = head.split_at_mut(half);
-                for c in 0..half {
-                    let sin = direction * sin[c];
-                    (low[c], high[c]) = (low[c] * cos[c] - high[c] * sin, high[c] * cos[c] + low[c] * sin);
+                for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(cos.iter().zip(sin)) {
+                    let sin = direction * sin;
+                    (*low, *high) = (*low * cos - *high * sin, *high * cos + *low * sin);
                 }
             }
         });

@@ -17,7 +17,7 @@ mod forward;
 pub(crate) use backward::{Pass, room};
 pub(crate) use forward::measure as measure_slices;
 
-use super::Kernels;
+use super::{Kernels, lanes};
 use candle_core::{Result, Tensor};
 use riser_core::logprob_space::LogprobSpace;
 
@@ -86,11 +86,15 @@ pub(crate) struct WholeVocabulary {
 impl Measured {
     /// Log-probability of child `index` (into `child_token`) of `decision` in `space`.
     pub(crate) fn logprob(&self, space: LogprobSpace, decision: usize, index: usize) -> f32 {
-        let lse = match (space, &self.vocabulary) {
+        self.child_logit[index] - self.lse(space, decision)
+    }
+
+    /// Log of the summed exponentials of all logits that count in `space`.
+    pub(crate) fn lse(&self, space: LogprobSpace, decision: usize) -> f32 {
+        match (space, &self.vocabulary) {
             (LogprobSpace::Vocabulary, Some(vocabulary)) => vocabulary.lse[decision],
             _ => self.children_lse[decision],
-        };
-        self.child_logit[index] - lse
+        }
     }
 
     /// Share of the full softmax that falls on legal children, where the vocabulary was scored.
@@ -101,11 +105,8 @@ impl Measured {
     /// Entropy of the children-renormalised distribution in nats.
     pub(crate) fn branch_entropy(&self, decisions: &Decisions, decision: usize) -> f32 {
         let lse = self.children_lse[decision];
-        -decisions
-            .children(decision)
-            .map(|index| self.child_logit[index] - lse)
-            .map(|logprob| logprob.exp() * logprob)
-            .sum::<f32>()
+        // H = lse - sum p z
+        lse - lanes::expectation(&self.child_logit[decisions.children(decision)], lse)
     }
 }
 

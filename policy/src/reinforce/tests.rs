@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     exact::token_logprobs,
+    inference::Inference,
     optimizer::AdamWSettings,
     rollout::{RolloutRequest, RolloutSettings, rollout},
     schedule::Decay,
@@ -67,7 +68,7 @@ fn groups(model: &Model, catalog: &PrefixTree, space: LogprobSpace, batch: u64) 
     };
     let requests: Vec<_> = (0..12).map(request).collect();
     let policy = PolicyIdentity { version: PolicyVersion(batch), digest: Digest::of(b"policy") };
-    rollout(model, catalog, policy, &requests, &settings).unwrap()
+    rollout(&Inference::new(model.clone()).unwrap(), catalog, policy, &requests, &settings).unwrap()
 }
 
 /// The loss of a batch under any model, from one plain pass per sequence.

@@ -26,18 +26,18 @@ fn identity(version: u64) -> PolicyIdentity {
     PolicyIdentity { version: PolicyVersion(version), digest: Digest::of(b"the policy in hand") }
 }
 
-fn model() -> Model {
-    Parameters::initialise(&tiny_shape(), Seed(1), &Device::Cpu).unwrap().inference_model().unwrap()
+fn inference() -> Inference {
+    Parameters::initialise(&tiny_shape(), Seed(1), &Device::Cpu).unwrap().inference().unwrap()
 }
 
 #[test]
 fn sampled_items_follow_the_exact_distribution_of_brute_force_enumeration() {
-    let (model, catalog) = (model(), tiny_catalog());
+    let (inference, catalog) = (inference(), tiny_catalog());
     let prompt = [1, 9, 4, 17];
     let samples = 20_000;
     let settings = settings(LogprobSpace::Catalog, samples, samples);
-    let groups = rollout(&model, &catalog, identity(0), &[request(3, &prompt)], &settings).unwrap();
-    let exact = item_logprobs(&model, &catalog, &prompt, LogprobSpace::Catalog, 1.0).unwrap();
+    let groups = rollout(&inference, &catalog, identity(0), &[request(3, &prompt)], &settings).unwrap();
+    let exact = item_logprobs(inference.model(), &catalog, &prompt, LogprobSpace::Catalog, 1.0).unwrap();
     // Items 2 and 8 are spelled alike: one leaf, one cell.
     let leaves: std::collections::BTreeSet<NodeId> = (0..10).map(|item| catalog.leaf_of(ItemIndex(item))).collect();
     let mut statistic = 0.0;
@@ -55,16 +55,16 @@ fn sampled_items_follow_the_exact_distribution_of_brute_force_enumeration() {
 
 #[test]
 fn every_group_is_valid_and_its_logprobs_are_those_of_a_plain_forward_pass() {
-    let (model, catalog) = (model(), tiny_catalog());
+    let (inference, catalog) = (inference(), tiny_catalog());
     let requests: Vec<_> =
         [&[1, 9, 4][..], &[1, 3], &[1, 20, 21, 22, 6]].iter().zip(0..).map(|(p, i)| request(i, p)).collect();
     for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
         let settings = settings(space, 20, 16);
-        let groups = rollout(&model, &catalog, identity(2), &requests, &settings).unwrap();
+        let groups = rollout(&inference, &catalog, identity(2), &requests, &settings).unwrap();
         for (group, request) in groups.iter().zip(&requests) {
             group.validate(&catalog, &GroupLimits::default()).unwrap();
             assert_eq!((group.version, group.policy), (identity(2).version, identity(2).digest));
-            let exact = item_logprobs(&model, &catalog, &request.prompt, space, 1.0).unwrap();
+            let exact = item_logprobs(inference.model(), &catalog, &request.prompt, space, 1.0).unwrap();
             for completion in &group.completions {
                 let walked: f32 = group
                     .subtree
@@ -82,22 +82,22 @@ fn every_group_is_valid_and_its_logprobs_are_those_of_a_plain_forward_pass() {
 
 #[test]
 fn draws_do_not_depend_on_what_is_sampled_beside_them() {
-    let (model, catalog) = (model(), tiny_catalog());
+    let (inference, catalog) = (inference(), tiny_catalog());
     let settings = settings(LogprobSpace::Catalog, 20, 16);
     let (a, b) = (request(3, &[1, 9, 4]), request(4, &[1, 3]));
-    let together = rollout(&model, &catalog, identity(0), &[a, b.clone()], &settings).unwrap();
-    let alone = rollout(&model, &catalog, identity(0), &[b], &settings).unwrap();
+    let together = rollout(&inference, &catalog, identity(0), &[a, b.clone()], &settings).unwrap();
+    let alone = rollout(&inference, &catalog, identity(0), &[b], &settings).unwrap();
     let items = |group: &RolloutGroup| group.completions.iter().map(|completion| completion.item).collect::<Vec<_>>();
     assert_eq!(items(&together[1]), items(&alone[0]));
 }
 
 #[test]
 fn the_estimated_item_entropy_agrees_with_the_exact_one() {
-    let (model, catalog) = (model(), tiny_catalog());
+    let (inference, catalog) = (inference(), tiny_catalog());
     let prompt = [1, 9, 4, 17];
     let settings = settings(LogprobSpace::Catalog, 5_000, 5_000);
-    let group = rollout(&model, &catalog, identity(0), &[request(3, &prompt)], &settings).unwrap().remove(0);
-    let exact = item_logprobs(&model, &catalog, &prompt, LogprobSpace::Catalog, 1.0).unwrap();
+    let group = rollout(&inference, &catalog, identity(0), &[request(3, &prompt)], &settings).unwrap().remove(0);
+    let exact = item_logprobs(inference.model(), &catalog, &prompt, LogprobSpace::Catalog, 1.0).unwrap();
     // Item 8 shares its leaf with item 2 and would be counted twice.
     let exact: f32 = exact[..8].iter().chain(&exact[9..]).map(|logprob| -logprob.exp() * logprob).sum();
     assert!((group.stats.item_entropy - exact).abs() < 0.05, "{} instead of {exact}", group.stats.item_entropy);
@@ -110,7 +110,7 @@ fn a_catalog_of_one_spelling_needs_no_choice() {
     for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
         let mut request = request(0, &[1, 9]);
         request.target = ItemIndex(0);
-        let groups = rollout(&model(), &catalog, identity(0), &[request], &settings(space, 4, 2)).unwrap();
+        let groups = rollout(&inference(), &catalog, identity(0), &[request], &settings(space, 4, 2)).unwrap();
         groups[0].validate(&catalog, &GroupLimits::default()).unwrap();
         assert_eq!(groups[0].unique, 1);
     }

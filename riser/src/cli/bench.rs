@@ -14,6 +14,8 @@ pub(crate) struct Bench {
 /// What is measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Subject {
+    /// Groups sampled per second by one worker's model.
+    Rollout(Box<Rollout>),
     /// Update steps of the learner: groups per second, share of the machine's matrix peak, where the time goes.
     Learner(Box<Learner>),
     /// Builds, saves, opens, changes and walks a prefix tree.
@@ -96,4 +98,25 @@ pub(crate) struct Learner {
     /// Most forest rows in one pass.
     #[arg(long, default_value_t = 8192)]
     pub(crate) micro_batch_tokens: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    riser bench rollout --workload workloads/games-tiny --threads 2 --groups 64\n  \
+    riser bench rollout --hidden 512 --layers 8 --prompt-tokens 250 --groups 16 --format json")]
+pub(crate) struct Rollout {
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+    /// Times that all groups are sampled, after one that is not measured.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) rounds: u32,
+    /// Threads of the worker.
+    #[arg(long, default_value_t = cores())]
+    pub(crate) threads: usize,
+    /// Prompts that are sampled for together, as in one lease.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) batch: usize,
+    /// Space of the log-probabilities: catalog or vocabulary.
+    #[arg(long, default_value_t = LogprobSpace::Catalog)]
+    pub(crate) space: LogprobSpace,
 }

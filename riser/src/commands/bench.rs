@@ -3,6 +3,7 @@
 mod catalog;
 mod learner;
 mod machine;
+mod rollout;
 mod workload;
 
 use crate::cli::{Format, bench};
@@ -12,6 +13,7 @@ use std::hint::black_box;
 /// Measures and prints.
 pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()> {
     match &arguments.subject {
+        bench::Subject::Rollout(subject) => rollout::run(subject, format),
         bench::Subject::Learner(subject) => learner::run(subject, format),
         bench::Subject::Catalog(subject) => catalog::run(subject, format),
     }

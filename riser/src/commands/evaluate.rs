@@ -105,7 +105,8 @@ impl<'a> Evaluation<'a> {
                 .with_prefix("evaluate")
         });
         let progress = |done: usize| bar.iter().for_each(|bar| bar.set_position(done as u64));
-        let ranking = ranking::rank(&parameters.inference_model()?, self.data, &self.rows, self.search, &progress);
+        let inference = parameters.inference()?;
+        let ranking = ranking::rank(&inference, self.data, &self.rows, self.search, &progress);
         if let Some(bar) = bar {
             bar.finish_and_clear();
         }

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Recommend, format: Format) -> anyhow::Result<()> {
     let num_ranked = if arguments.repeats { arguments.top } else { arguments.top + history.len() };
     let search =
         Search { top_k: num_ranked, ..Search::of(&config.evaluate, config.model.max_prompt_tokens, NonZeroUsize::MIN) };
-    let lists = search.spellings(&parameters.inference_model()?, data.tree(), &[&prompt])?;
+    let lists = search.spellings(&parameters.inference()?, data.tree(), &[&prompt])?;
     let ranked: Vec<(ItemIndex, f64)> = lists
         .iter()
         .flat_map(|list| ranking::items(data.tree(), list))

@@ -6,7 +6,7 @@ use riser_core::lease::SampleRequest;
 use riser_core::prefix_tree::PrefixTree;
 use riser_core::snapshot::{PolicyIdentity, PolicySnapshot};
 use riser_policy::Device;
-use riser_policy::model::Model;
+use riser_policy::inference::Inference;
 use riser_policy::parameters::Parameters;
 use riser_policy::rollout::{RolloutRequest, RolloutSettings, rollout};
 use riser_policy::shape::Shape;
@@ -42,13 +42,13 @@ pub struct PolicySampler {
     shape: Shape,
     settings: RolloutSettings,
     device: Device,
-    loaded: Option<(PolicyIdentity, Model)>,
+    loaded: Option<(PolicyIdentity, Inference)>,
 }
 
 impl Sampler for PolicySampler {
     fn load(&mut self, snapshot: &PolicySnapshot) -> Result<(), SamplerError> {
-        let model = Parameters::from_snapshot(&self.shape, snapshot, &self.device)?.inference_model()?;
-        self.loaded = Some((snapshot.identity(), model));
+        let inference = Parameters::from_snapshot(&self.shape, snapshot, &self.device)?.inference()?;
+        self.loaded = Some((snapshot.identity(), inference));
         Ok(())
     }
 
@@ -57,7 +57,7 @@ impl Sampler for PolicySampler {
         version: PolicyVersion,
         requests: &[SampleRequest],
     ) -> Result<Vec<RolloutGroup>, SamplerError> {
-        let (policy, model) = self.loaded.as_ref().ok_or("no policy has been loaded")?;
+        let (policy, inference) = self.loaded.as_ref().ok_or("no policy has been loaded")?;
         if policy.version != version {
             return Err(format!("{policy} is loaded, asked for version {version}").into());
         }
@@ -70,6 +70,6 @@ impl Sampler for PolicySampler {
                 target: request.prompt.target,
             })
             .collect();
-        Ok(rollout(model, &self.tree, *policy, &requests, &self.settings)?)
+        Ok(rollout(inference, &self.tree, *policy, &requests, &self.settings)?)
     }
 }

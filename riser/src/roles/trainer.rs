@@ -11,6 +11,7 @@ use riser_core::snapshot::PolicySnapshot;
 use riser_learner::trainer::TrainerError;
 use riser_learner::{Metrics, Trainer};
 use riser_policy::checkpoint::{self, CheckpointError};
+use riser_policy::inference::Inference;
 use riser_policy::optimizer::AdamW;
 use riser_policy::parameters::Parameters;
 use riser_policy::reinforce::{Reinforce, ReinforceSettings};
@@ -102,11 +103,11 @@ impl Trainer for PolicyTrainer {
     }
 
     fn evaluate(&mut self, _version: PolicyVersion) -> Result<Metrics, TrainerError> {
-        let model = self.reinforce.training().inference_model();
+        let inference = Inference::new(self.reinforce.training().inference_model().clone())?;
         let Watch { rows, search } = &self.watch;
         let ranking = match &self.next {
-            Some(next) => ranking::rank_after(model, &self.data, next, rows, *search)?,
-            None => ranking::rank(model, &self.data, rows, *search, &|_| ())?,
+            Some(next) => ranking::rank_after(&inference, &self.data, next, rows, *search)?,
+            None => ranking::rank(&inference, &self.data, rows, *search, &|_| ())?,
         };
         Ok(ranking.means(search.top_k))
     }

@@ -215,14 +215,15 @@ fn expected_order(case: &Case, scores: &[f64]) -> Vec<(NodeId, f64)> {
 #[test]
 fn golden_exact_search_finds_the_true_top_k_in_both_spaces() {
     for case in cases() {
-        let model = case.policy.inference_model().unwrap();
+        let inference = case.policy.inference().unwrap();
         for prompt in &case.items.prompts {
             for (space, scores) in [
                 (LogprobSpace::Vocabulary, &prompt.item_logprob_vocabulary),
                 (LogprobSpace::Catalog, &prompt.item_logprob_catalog),
             ] {
                 for k in [1, 5, 20] {
-                    let found = search::top_k(&model, &case.catalog, space, &[&prompt.prompt], k).unwrap().remove(0);
+                    let found =
+                        search::top_k(&inference, &case.catalog, space, &[&prompt.prompt], k).unwrap().remove(0);
                     let expected = expected_order(&case, scores);
                     assert_eq!(found.len(), k);
                     for (rank, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -237,13 +238,13 @@ fn golden_exact_search_finds_the_true_top_k_in_both_spaces() {
 #[test]
 fn golden_beam_search_finds_what_transformers_finds() {
     for case in cases() {
-        let model = case.policy.inference_model().unwrap();
+        let inference = case.policy.inference().unwrap();
         for (i, prompt) in case.items.prompts.iter().enumerate() {
             for (width, expected) in &prompt.hf_beam_search {
                 let width: usize = width.parse().unwrap();
                 let prompts: [&[u32]; 1] = [&prompt.prompt];
                 let found: Vec<Ranked> =
-                    beam::beam_search(&model, &case.catalog, LogprobSpace::Vocabulary, &prompts, width)
+                    beam::beam_search(&inference, &case.catalog, LogprobSpace::Vocabulary, &prompts, width)
                         .unwrap()
                         .remove(0);
                 for (rank, (found, expected)) in found.iter().zip(expected).enumerate() {

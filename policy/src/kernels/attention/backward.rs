@@ -8,7 +8,7 @@ use super::{
         lanes::{add_scaled, dot},
         matrix::{Mat, MatMut, Store, matmul},
     },
-    Heads, Segment, Visibility,
+    BLOCK, Heads, Segment, Visibility,
     forward::{Block, Inputs, Scratch, blocks, split_rows},
 };
 use rayon::prelude::*;
@@ -40,7 +40,7 @@ pub(crate) fn gradients(inputs: &Inputs<'_>, d_out: &[f32], visibility: &Visibil
         |(scratch, d_span), ((dq, (dk, dv)), (tree, keys))| {
             let (first_row, first_key) = (Visibility::rows(tree).start, keys.start);
             let mut job = Job { inputs, visibility, d_out, first_row, first_key, dq, dk, dv, d_span };
-            blocks(tree, inputs.heads).for_each(|block| job.block(&block, scratch));
+            blocks(tree, inputs.heads, BLOCK).for_each(|block| job.block(&block, scratch));
         },
     );
 }

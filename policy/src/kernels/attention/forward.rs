@@ -10,9 +10,6 @@ use super::{
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Rows per block: small enough that half-empty causal blocks waste little.
-const BLOCK: usize = 64;
-
 /// The operands as plain slices.
 pub(crate) struct Inputs<'a> {
     pub(crate) q: &'a [f32],
@@ -45,10 +42,10 @@ impl Block<'_> {
 }
 
 /// Visits the blocks of a tree in a fixed order.
-pub(super) fn blocks(tree: &[Segment], heads: Heads) -> impl Iterator<Item = Block<'_>> {
+pub(super) fn blocks(tree: &[Segment], heads: Heads, block_rows: usize) -> impl Iterator<Item = Block<'_>> {
     tree.iter().flat_map(move |segment| {
-        segment.rows.clone().step_by(BLOCK).flat_map(move |start| {
-            let rows = start..(start + BLOCK).min(segment.rows.end);
+        segment.rows.clone().step_by(block_rows).flat_map(move |start| {
+            let rows = start..(start + block_rows).min(segment.rows.end);
             let unseen = if segment.is_causal { segment.rows.end - rows.end } else { 0 };
             let keys = segment.keys.start..segment.keys.end - unseen;
             (0..heads.queries).map(move |query_head| Block {
@@ -144,13 +141,13 @@ pub(super) fn split_rows<'m>(mut matrix: &'m mut [f32], trees: &[Vec<Segment>], 
 }
 
 /// Writes the attended values, `[rows, query heads * D]`.
-pub(crate) fn attend(inputs: &Inputs<'_>, visibility: &Visibility, out: &mut [f32]) {
+pub(crate) fn attend(inputs: &Inputs<'_>, visibility: &Visibility, block_rows: usize, out: &mut [f32]) {
     let Heads { dim, .. } = inputs.heads;
     let width = inputs.heads.query_width();
     let parts = split_rows(out, &visibility.trees, width);
     parts.into_par_iter().zip(&visibility.trees).for_each_init(Scratch::default, |scratch, (out, tree)| {
         let first = Visibility::rows(tree).start;
-        for block in blocks(tree, inputs.heads) {
+        for block in blocks(tree, inputs.heads, block_rows) {
             inputs.probabilities(&block, visibility, scratch);
             let offset = (block.rows.start - first) * width + block.query_head * dim;
             let (rows, keys) = (block.rows.len(), block.keys.len());

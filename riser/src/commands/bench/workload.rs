@@ -20,9 +20,6 @@ use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::Path;
 
-/// Prompts that are sampled for together.
-const PROMPTS_PER_CALL: usize = 4;
-
 /// Width of a generated model's heads.
 const HEAD_WIDTH: usize = 64;
 
@@ -85,8 +82,13 @@ pub(super) fn load(arguments: &Workload) -> anyhow::Result<Subject> {
 }
 
 impl Subject {
-    /// A group for every prompt, drawn with the model itself.
-    pub(super) fn sample(&self, arguments: &Workload, space: LogprobSpace) -> anyhow::Result<Vec<RolloutGroup>> {
+    /// A group for every prompt, drawn with the model itself, `batch` prompts at a time.
+    pub(super) fn sample(
+        &self,
+        arguments: &Workload,
+        space: LogprobSpace,
+        batch: usize,
+    ) -> anyhow::Result<Vec<RolloutGroup>> {
         let settings = RolloutSettings {
             seed: Seed(arguments.seed),
             space,
@@ -101,11 +103,11 @@ impl Subject {
             reward_hit: 1.0,
             reward_miss: -1.0,
         };
-        let model = self.parameters.inference_model()?;
+        let inference = self.parameters.inference()?;
         let policy = PolicyIdentity { version: PolicyVersion(0), digest: Digest::of(self.name.as_bytes()) };
         let mut groups = vec![];
-        for prompts in self.prompts.chunks(PROMPTS_PER_CALL) {
-            groups.extend(rollout(&model, &self.catalog, policy, prompts, &settings)?);
+        for prompts in self.prompts.chunks(batch) {
+            groups.extend(rollout(&inference, &self.catalog, policy, prompts, &settings)?);
         }
         Ok(groups)
     }
