@@ -70,7 +70,7 @@ proptest! {
             prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), spelled);
         }
         let distinct: BTreeSet<&Vec<u32>> = paths.iter().collect();
-        prop_assert_eq!(places.iter().collect::<BTreeSet<_>>(), (0..distinct.len()).collect::<Vec<_>>().iter().collect());
+        prop_assert_eq!(places.into_iter().collect::<BTreeSet<_>>(), (0..distinct.len()).collect::<BTreeSet<_>>());
     }
 
     #[test]
