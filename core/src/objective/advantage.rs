@@ -37,7 +37,8 @@ pub struct Advantage {
 /// `Abar` is the mean advantage of the kept completions through a node. Where all completions through `v` go on alike there are no
 /// siblings, and a token keeps the advantage of the last one before it that had some, or `A_i` if there was none. The formula is
 /// our reading of an abstract, the rest our choice: with one scale for a group the advantages of the choices that part an item
-/// from others sum to its `A_i`, and where the tree parts only once both levels are the same.
+/// from others sum to its `A_i`, and where the tree parts only once both levels are the same. Of `k` completions through `v`
+/// the mean holds each itself, which shrinks the gradient there by `(k - 1) / k`, as the group's does by `(n - 1) / n`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
