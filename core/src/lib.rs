@@ -21,6 +21,7 @@ pub mod digest;
 pub mod group;
 pub mod group_set;
 pub mod ids;
+pub mod information;
 pub mod learner_report;
 pub mod lease;
 pub mod lockstep;

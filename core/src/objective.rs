@@ -26,6 +26,7 @@ mod error;
 mod kl;
 mod kl_cov;
 mod mask;
+mod node_advantage;
 mod outcome;
 mod policy_loss;
 mod preference;
@@ -36,7 +37,7 @@ mod target_only;
 #[cfg(test)]
 mod tests;
 
-pub use advantage::{Advantage, Normalise};
+pub use advantage::{Advantage, Level, Normalise};
 pub use aggregate::Aggregate;
 pub use batch::{Completion, Group, Target};
 pub use combine::{Combine, CombineRule};
@@ -44,7 +45,7 @@ pub use config::ObjectiveConfig;
 pub use diagnostics::Diagnostics;
 pub use error::{ObjectiveError, Place};
 pub use kl::{Anchor, Estimator, Kl, KlKind};
-pub use mask::{Denominator, Mask};
+pub use mask::{Denominator, Mask, MaskLaw, Source};
 pub use outcome::Outcome;
 pub use preference::{Duplicates, Simpo};
 pub use preset::{Preset, UnknownPreset};

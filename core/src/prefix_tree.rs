@@ -28,6 +28,7 @@
 //! another stays distinguishable, and items that are spelled alike share one leaf, which lists them all. The numbering
 //! depends on nothing but the items, so equal catalogs have equal bytes, whether they were built or updated.
 
+mod below;
 mod build;
 mod check;
 mod draft;

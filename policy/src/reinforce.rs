@@ -5,6 +5,7 @@
 //! share is one edge, which receives the sum of their coefficients.
 
 mod forest;
+mod information;
 mod report;
 
 pub use report::ReinforceReport;
@@ -22,12 +23,16 @@ use crate::{
 };
 use candle_core::Result;
 use forest::GroupForest;
+use information::Informant;
 use rayon::prelude::*;
 use report::Tally;
 use riser_core::{
+    digest::Digest,
     group::RolloutGroup,
+    ids::ItemIndex,
+    information::{ItemPrior, Popularity},
     logprob_space::LogprobSpace,
-    objective::{self, ObjectiveConfig, ObjectiveError},
+    objective::{self, ObjectiveConfig, ObjectiveError, Source},
     prefix_tree::PrefixTree,
 };
 
@@ -63,6 +68,12 @@ pub enum ReinforceError {
     /// The objective refused its input or its result.
     #[error("objective: {0}")]
     Objective(#[from] ObjectiveError),
+    /// The objective weighs tokens by the popularity of the catalog's items, and that was not counted.
+    #[error("the popularity of the items of catalog {catalog} was not counted")]
+    NoPopularity {
+        /// The catalog.
+        catalog: Digest,
+    },
 }
 
 /// The parts of a step, in order; all but the last may come once per micro-batch.
@@ -89,6 +100,8 @@ pub struct Reinforce {
     training: Training,
     /// The frozen policy of the divergence penalty: the supervised checkpoint.
     reference: Option<Model>,
+    /// What the mask knows of the catalog's items, where it asks for that.
+    prior: ItemPrior,
 }
 
 impl Reinforce {
@@ -99,12 +112,25 @@ impl Reinforce {
     pub fn new(training: Training, reference: &Parameters, settings: ReinforceSettings) -> Result<Self> {
         let needed = settings.objective.needs_reference();
         let reference = if needed { Some(reference.duplicate()?.inference_model()?) } else { None };
-        Ok(Self { settings, training, reference })
+        Ok(Self { settings, training, reference, prior: ItemPrior::Uniform })
     }
 
     /// The policy in training.
     pub fn training(&self) -> &Training {
         &self.training
+    }
+
+    /// Prepares for steps with `catalog`: `chosen` are its items that training rows chose, as often as they did. Without this
+    /// an objective that asks for the popularity of items cannot take a step; for any other it does nothing.
+    pub fn adopt(&mut self, catalog: &PrefixTree, chosen: impl Iterator<Item = ItemIndex>) {
+        if self.needs_popularity() {
+            let smoothing = self.settings.objective.mask.smoothing;
+            self.prior = ItemPrior::Popularity(Popularity::count(catalog, chosen, smoothing));
+        }
+    }
+
+    fn needs_popularity(&self) -> bool {
+        self.settings.objective.needs_information() && self.settings.objective.mask.source == Source::Popularity
     }
 
     /// Trains on one batch of groups, ordered by id.
@@ -129,6 +155,12 @@ impl Reinforce {
         groups: &[RolloutGroup],
         ended: &mut dyn FnMut(Phase),
     ) -> std::result::Result<ReinforceReport, ReinforceError> {
+        if self.needs_popularity() {
+            let known = matches!(&self.prior, ItemPrior::Popularity(it) if it.catalog() == catalog.digest());
+            if !known {
+                return Err(ReinforceError::NoPopularity { catalog: catalog.digest() });
+            }
+        }
         let mut tally = Tally::new(groups);
         let size = groups.len().div_ceil(self.settings.minibatches).max(1);
         for minibatch in groups.chunks(size) {
@@ -175,7 +207,7 @@ impl Reinforce {
                 tally.forward(shard, self.whole_vocabulary(shard, scored, tally.measured())?.as_ref());
             }
             for (shard, scored) in shards.iter().zip(&scored) {
-                batch.extend(shard.objective_groups(scored.logprobs()));
+                batch.extend(shard.objective_groups(catalog, scored.logprobs(), &self.informant(shard, scored)?));
             }
             ended(Phase::Measure);
             // A single micro-batch's graph is still there for the backward pass; several would not fit in memory.
@@ -211,6 +243,12 @@ impl Reinforce {
     fn forward(&self, shards: &[GroupForest<'_>]) -> Result<Vec<Scored>> {
         let forests: Vec<&Forest> = shards.iter().map(|shard| &shard.forest).collect();
         self.training.forward_shards(&forests, self.settings.space, self.settings.temperature)
+    }
+
+    fn informant<'a>(&'a self, shard: &'a GroupForest<'_>, scored: &Scored) -> Result<Informant<'a>> {
+        let ReinforceSettings { objective, temperature, .. } = &self.settings;
+        let model = self.training.inference_model();
+        Informant::of(objective, &self.prior, model, &shard.forest, scored, *temperature)
     }
 
     /// Lets the reference policy score the groups whose loss looks at it, and a few more for the log.

@@ -174,6 +174,7 @@ pub(crate) enum ConfigAction {
     /// Prints the resolved configuration as TOML.
     #[command(after_help = "Examples:\n  riser config show > run.toml\n  \
         riser config show -c run.toml --set objective.preset=grpo\n  \
+        riser config show --set objective.mask.law=information_gain --set objective.advantage.level=node\n  \
         RISER__SFT__STEPS=100 riser config show")]
     Show(Settings),
 }

@@ -155,6 +155,10 @@ fn conflict_hint(conflict: &Conflict) -> String {
             "set `objective.kl.anchor = \"reference\"`, or take at least 2 steps per batch with `optimizer.minibatches`"
                 .to_owned()
         }
+        Conflict::SourceOfCertainty => "set `objective.mask.law = \"information_gain\"`".to_owned(),
+        Conflict::GainWithoutDecay => {
+            "set `objective.mask.decay` below 1: the weight of tokens that say nothing about the item".to_owned()
+        }
         Conflict::Minibatches { groups, .. } => {
             let divisors: Vec<_> = (1..=8).filter(|n| groups.is_multiple_of(*n)).map(|n| n.to_string()).collect();
             format!("`optimizer.minibatches` can be {}", divisors.join(", "))

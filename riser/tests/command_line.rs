@@ -129,6 +129,11 @@ fn a_value_out_of_range_and_a_contradiction_are_reported_with_a_remedy() {
          hint: `sft.learning_rate` must be a number above 0\n"
     );
     assert_eq!(
+        refusal("[objective.mask]\nsource = \"policy\"\n"),
+        "error: run.toml, line 2: `objective.mask.source` has no effect with `objective.mask.law = \"certainty\"`\n\n\
+         hint: set `objective.mask.law = \"information_gain\"`\n"
+    );
+    assert_eq!(
         refusal("[objective.kl]\nanchor = \"behaviour\"\n"),
         "error: run.toml, line 2: `objective.kl.anchor = \"behaviour\"` has no effect with `optimizer.minibatches = 1` \
          and `train.lag = 0`\n\n\

@@ -1,7 +1,7 @@
 //! The rules a configuration keeps, each checked once.
 
 use super::{ConfigError, Conflict, Place, RunConfig, SearchMethod, TrainSchedule};
-use crate::objective::{Anchor, KlKind, ObjectiveError};
+use crate::objective::{Anchor, KlKind, MaskLaw, ObjectiveError, Source};
 use std::fmt::Display;
 
 /// More versions than anyone has a use for, or memory.
@@ -157,6 +157,10 @@ fn conflicts(
     let penalised = config.objective.switches.target_only.is_none() && kl.kind != KlKind::None && kl.coefficient > 0.0;
     let idle = penalised && kl.anchor == Anchor::Behaviour && minibatches == 1 && train.is_on_policy();
     unless("objective.kl.anchor", idle, Conflict::BehaviourAnchorWithoutDistance)?;
+    let mask = &config.objective.switches.mask;
+    let certain = mask.law == MaskLaw::Certainty;
+    unless("objective.mask.source", certain && mask.source != Source::Catalog, Conflict::SourceOfCertainty)?;
+    unless("objective.mask.law", !certain && mask.decay == 1.0, Conflict::GainWithoutDecay)?;
     let (width, top_k) = (evaluate.beam_width, evaluate.top_k);
     let narrow = evaluate.method == SearchMethod::Beam && width < top_k;
     unless("evaluate.beam_width", narrow, Conflict::NarrowBeam { width, top_k })

@@ -81,6 +81,12 @@ pub enum Conflict {
     /// A penalty on the distance to the sampling policy, which is the current policy at every step.
     #[error("`objective.kl.anchor = \"behaviour\"` has no effect with `optimizer.minibatches = 1` and `train.lag = 0`")]
     BehaviourAnchorWithoutDistance,
+    /// A source of information for a mask that looks at none.
+    #[error("`objective.mask.source` has no effect with `objective.mask.law = \"certainty\"`")]
+    SourceOfCertainty,
+    /// A mask that gives all tokens full weight whatever they say.
+    #[error("`objective.mask.law = \"information_gain\"` has no effect with `objective.mask.decay = 1`")]
+    GainWithoutDecay,
     /// A batch cannot be cut into that many parts.
     #[error("`optimizer.minibatches = {minibatches}` does not divide `train.groups_per_batch = {groups}`")]
     Minibatches {

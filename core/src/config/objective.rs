@@ -19,6 +19,8 @@ const OFF: &str = "none";
 /// preset = "grpo"
 /// space = "catalog"
 /// clip = { low = 0.2, high = 0.28 }
+/// mask = { law = "information_gain", decay = 0.3, source = "policy" }
+/// advantage = { level = "node" }
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObjectiveSection {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::logprob_space::LogprobSpace;
-use crate::objective::Preset;
+use crate::objective::{Level, Mask, MaskLaw, Preset, Source};
 use crate::random::Seed;
 
 fn file(text: &str) -> (tempfile::TempDir, Sources) {
@@ -62,6 +62,16 @@ fn switches_override_their_preset_wherever_they_are_written() {
 }
 
 #[test]
+fn the_example_of_token_weights_lies_over_the_example_of_a_run() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let files = ["games-tiny.toml", "token-weights.toml"].map(|name| examples.join(name)).to_vec();
+    let switches = RunConfig::resolve(&Sources { files, ..Sources::default() }, 2).unwrap().objective.switches;
+    let Mask { law, decay, source, .. } = switches.mask;
+    assert_eq!((law, decay, source), (MaskLaw::InformationGain, 0.0, Source::Policy));
+    assert_eq!(switches.advantage.level, Level::Node);
+}
+
+#[test]
 fn a_table_is_switched_off_by_name_and_stays_off_when_written_and_read() {
     let config = resolve("[objective]\nclip = \"none\"").unwrap();
     assert_eq!(config.objective.switches.clip, None);
@@ -108,6 +118,10 @@ fn a_value_out_of_range_is_reported_where_it_was_written() {
         message("[objective]\nmask.decay = 1.5"),
         "run.toml, line 2: `objective.mask.decay = 1.5` is out of range"
     );
+    assert_eq!(
+        message("[objective]\nmask.smoothing = 0.0"),
+        "run.toml, line 2: `objective.mask.smoothing = 0` is out of range"
+    );
     let mut config = resolve("").unwrap();
     config.optimizer.betas[1] = 1.0;
     assert_eq!(config.check().unwrap_err().to_string(), "`optimizer.betas = [0.9, 1.0]` is out of range");
@@ -125,6 +139,10 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(conflict("[rollout]\nsamples = 8"), Conflict::GroupExceedsSamples { group: 16, samples: 8 });
     assert_eq!(conflict("[rollout]\nreward_hit = -1.0"), Conflict::RewardOrder { hit: -1.0, miss: -1.0 });
     assert_eq!(conflict("[objective]\nkl.anchor = \"behaviour\""), Conflict::BehaviourAnchorWithoutDistance);
+    assert_eq!(conflict("[objective]\nmask.source = \"policy\""), Conflict::SourceOfCertainty);
+    let gain = "[objective]\nmask.law = \"information_gain\"\npreset = ";
+    assert_eq!(conflict(&format!("{gain}\"grpo\"")), Conflict::GainWithoutDecay);
+    assert!(resolve(&format!("{gain}\"riser\"\nmask.source = \"policy\"\nadvantage.level = \"node\"")).is_ok());
     assert!(resolve("[objective]\nkl.anchor = \"behaviour\"\n[optimizer]\nminibatches = 2").is_ok());
     assert_eq!(conflict("[optimizer]\nminibatches = 3"), Conflict::Minibatches { minibatches: 3, groups: 32 });
     let bounded = "[train]\nschedule = \"bounded\"\n";
@@ -141,5 +159,8 @@ fn the_number_of_workers_and_the_store_do_not_change_the_digest_and_the_seed_doe
     let digest = |text: &str| resolve(text).unwrap().digest();
     assert_eq!(digest("[train]\nworkers = 3"), digest("[train]\nworkers = 1"));
     assert_ne!(digest("seed = 1"), digest("seed = 2"));
+    for switch in ["mask.law = \"information_gain\"", "mask.smoothing = 2.0", "advantage.level = \"node\""] {
+        assert_ne!(digest(&format!("[objective]\n{switch}")), digest(""), "{switch}");
+    }
     assert_eq!(digest("[store]\nurl = \"s3://bucket/runs\""), digest("[store]\nkeep = 7"));
 }

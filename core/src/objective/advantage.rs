@@ -1,6 +1,6 @@
 //! Advantages: how much better a completion is than its group.
 
-use super::Group;
+use super::{Group, node_advantage};
 use serde::{Deserialize, Serialize};
 
 /// How advantages are computed.
@@ -14,14 +14,39 @@ use serde::{Deserialize, Serialize};
 /// ```
 ///
 /// (method 1.2; standard deviations divide by n - 1, as verl and ReRe do.) Under `group_std` a factor common to all
-/// rewards cancels, up to epsilon.
+/// rewards cancels, up to epsilon. The [`Level`] says which tokens get which part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Advantage {
+    /// What the tokens of a completion are compared with.
+    #[serde(default)]
+    pub level: Level,
     /// What centred rewards are divided by.
     pub normalise: Normalise,
     /// Added to the standard deviation; same unit as the reward.
     pub epsilon: f64,
+}
+
+/// What the tokens of a completion are compared with.
+///
+/// ```text
+/// sequence   A_it = A_i                                      all tokens with the whole group (GRPO)
+/// node       A_it = Abar(c) - Abar(v)                        the token from v to c with its siblings (Sibling-GRPO, method 4 and 6.4 (b))
+/// ```
+///
+/// `Abar` is the mean advantage of the kept completions through a node. Where all completions through `v` go on alike there are no
+/// siblings, and a token keeps the advantage of the last one before it that had some, or `A_i` if there was none. The formula is
+/// our reading of an abstract, the rest our choice: with one scale for a group the advantages of the choices that part an item
+/// from others sum to its `A_i`, and where the tree parts only once both levels are the same. Of `k` completions through `v`
+/// the mean holds each itself, which shrinks the gradient there by `(k - 1) / k`, as the group's does by `(n - 1) / n`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The group.
+    #[default]
+    Sequence,
+    /// Their siblings in the prefix tree.
+    Node,
 }
 
 /// What centred rewards are divided by.
@@ -61,6 +86,20 @@ impl Advantage {
             advantages[index] = Some(rewards.iter().map(|reward| (reward - mean) / scale).collect());
         }
         advantages
+    }
+
+    /// The advantage of every token of a group, from the `advantages` of its completions.
+    ///
+    /// # Shapes
+    /// - `advantages`: `[completions]`; returns `[completions][tokens]`
+    pub(super) fn of_tokens(&self, group: &Group, advantages: &[f64]) -> Vec<Vec<f64>> {
+        match self.level {
+            Level::Sequence => {
+                let pairs = group.completions.iter().zip(advantages);
+                pairs.map(|(completion, &advantage)| vec![advantage; completion.logprob.len()]).collect()
+            }
+            Level::Node => node_advantage::of_tokens(group, advantages),
+        }
     }
 }
 

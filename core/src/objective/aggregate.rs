@@ -31,7 +31,7 @@ impl Aggregate {
     pub(super) fn scales<'a>(self, mask: Mask, passed: impl Iterator<Item = &'a Group>) -> Vec<f64> {
         let denominators: Vec<f64> = passed
             .flat_map(|group| &group.completions)
-            .map(|completion| mask.denominator(&completion.children))
+            .map(|completion| mask.denominator(completion.masked()))
             .collect();
         let num_completions = denominators.len() as f64;
         match self {

@@ -1,6 +1,6 @@
 //! The input: groups of completions with their log-probabilities, and what must hold for them.
 
-use super::{ObjectiveConfig, ObjectiveError, Place, Routing};
+use super::{ObjectiveConfig, ObjectiveError, Place, Routing, mask::Masked};
 use serde::{Deserialize, Serialize};
 
 /// One sampled item of a group, token by token.
@@ -26,6 +26,14 @@ pub struct Completion {
     pub reference_logprob: Vec<f64>,
     /// `[T]` number of legal children before each token; 1 marks a forced token.
     pub children: Vec<u32>,
+    /// `[T]` share of the item's [information](crate::information) that each token gives, from 0 to 1; may be empty unless
+    /// [`ObjectiveConfig::needs_information`].
+    #[serde(default)]
+    pub information: Vec<f64>,
+    /// `[T]` catalog node that each token leads to: completions share a token where they share its node. May be empty unless the
+    /// group is one of [`passing`](super::passing) and [`ObjectiveConfig::needs_nodes`].
+    #[serde(default)]
+    pub node: Vec<u32>,
 }
 
 /// The item that really came next, token by token.
@@ -38,6 +46,9 @@ pub struct Target {
     pub logprob: Vec<f64>,
     /// `[T]` number of legal children before each token.
     pub children: Vec<u32>,
+    /// `[T]` as of a completion; may be empty where `logprob` may, or unless [`ObjectiveConfig::needs_information`].
+    #[serde(default)]
+    pub information: Vec<f64>,
 }
 
 /// All completions sampled for one prompt, and the prompt's target.
@@ -47,6 +58,12 @@ pub struct Group {
     pub completions: Vec<Completion>,
     /// The target.
     pub target: Target,
+}
+
+impl Target {
+    pub(super) fn masked(&self) -> Masked<'_> {
+        Masked { children: &self.children, information: &self.information }
+    }
 }
 
 impl Group {
@@ -80,12 +97,17 @@ pub(super) fn validate(config: &ObjectiveConfig, groups: &[Group]) -> Result<(),
         if is_needed || !target.logprob.is_empty() {
             check_children(&target.children, place)?;
             check_logprobs(&target.logprob, "logprob", target.children.len(), place)?;
+            check_information(config, target.masked(), place)?;
         }
     }
     Ok(())
 }
 
 impl Completion {
+    pub(super) fn masked(&self) -> Masked<'_> {
+        Masked { children: &self.children, information: &self.information }
+    }
+
     fn validate(&self, config: &ObjectiveConfig, passes: bool, place: Place) -> Result<(), ObjectiveError> {
         if !self.reward.is_finite() {
             return Err(ObjectiveError::RewardNotFinite { place, value: self.reward });
@@ -101,7 +123,25 @@ impl Completion {
                 check_logprobs(values, field, num_tokens, place)?;
             }
         }
-        Ok(())
+        if passes && config.needs_nodes() && self.node.len() != num_tokens {
+            let got = self.node.len();
+            return Err(ObjectiveError::Length { place, field: "node", expected: num_tokens, got });
+        }
+        check_information(config, self.masked(), place)
+    }
+}
+
+fn check_information(config: &ObjectiveConfig, tokens: Masked<'_>, place: Place) -> Result<(), ObjectiveError> {
+    let (expected, got) = (tokens.children.len(), tokens.information.len());
+    if !config.needs_information() {
+        return Ok(());
+    }
+    if got != expected {
+        return Err(ObjectiveError::Length { place, field: "information", expected, got });
+    }
+    match tokens.information.iter().enumerate().find(|(_, share)| !(0.0..=1.0).contains(*share)) {
+        Some((token, &value)) => Err(ObjectiveError::Information { place, token, value }),
+        None => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The switches of the objective.
 
 use super::{
-    Advantage, Aggregate, Anchor, Clip, Combine, Kl, KlKind, Mask, ObjectiveError, Simpo, Surrogate, TargetOnly,
+    Advantage, Aggregate, Anchor, Clip, Combine, Kl, KlKind, Level, Mask, ObjectiveError, Simpo, Surrogate, TargetOnly,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub struct ObjectiveConfig {
     pub clip: Option<Clip>,
     /// How rewards become advantages.
     pub advantage: Advantage,
-    /// Weights of forced tokens.
+    /// Weights of tokens.
     pub mask: Mask,
     /// Divergence penalty of the policy loss.
     pub kl: Kl,
@@ -47,6 +47,16 @@ impl ObjectiveConfig {
         self.uses_policy_loss() && self.penalises_from(Anchor::Reference)
     }
 
+    /// Whether completions, and targets that are needed, must come with the information of their tokens.
+    pub fn needs_information(&self) -> bool {
+        self.needs_completions() && self.mask.uses_information()
+    }
+
+    /// Whether completions of [`passing`](super::passing) groups must come with the nodes that their tokens lead to.
+    pub fn needs_nodes(&self) -> bool {
+        self.uses_policy_loss() && self.advantage.level == Level::Node
+    }
+
     /// Whether failing groups must come with the target's log-probabilities.
     pub fn needs_target_of_failed_groups(&self) -> bool {
         self.needs_target_for_all_groups() || self.combine.simpo_weight > 0.0
@@ -71,20 +81,18 @@ impl ObjectiveConfig {
     /// [`ObjectiveError::Setting`] for the first setting outside its range.
     pub fn validate(&self) -> Result<(), ObjectiveError> {
         let finite = |value: f64| value >= 0.0 && value.is_finite();
+        let positive = |value: f64| finite(value) && value > 0.0;
         let share = |value: f64| (0.0..=1.0).contains(&value);
         const FINITE: &str = "a finite number of at least 0";
+        const POSITIVE: &str = "a finite number above 0";
         const SHARE: &str = "a number from 0 to 1";
         let mut settings = vec![
             ("advantage.epsilon", self.advantage.epsilon, finite(self.advantage.epsilon), FINITE),
             ("mask.decay", self.mask.decay, share(self.mask.decay), SHARE),
+            ("mask.smoothing", self.mask.smoothing, positive(self.mask.smoothing), POSITIVE),
             ("kl.fraction", self.kl.fraction, share(self.kl.fraction), SHARE),
             ("kl.coefficient", self.kl.coefficient, finite(self.kl.coefficient), FINITE),
-            (
-                "simpo.beta",
-                self.simpo.beta,
-                finite(self.simpo.beta) && self.simpo.beta > 0.0,
-                "a finite number above 0",
-            ),
+            ("simpo.beta", self.simpo.beta, positive(self.simpo.beta), POSITIVE),
             ("simpo.gamma", self.simpo.gamma, finite(self.simpo.gamma), FINITE),
             ("combine.policy_weight", self.combine.policy_weight, finite(self.combine.policy_weight), FINITE),
             ("combine.simpo_weight", self.combine.simpo_weight, finite(self.combine.simpo_weight), FINITE),

@@ -80,6 +80,16 @@ pub enum ObjectiveError {
         /// The value found.
         value: f64,
     },
+    /// A share of information that is none.
+    #[error("{place}: `information` of token {token} is {value}: expected a number from 0 to 1")]
+    Information {
+        /// Where.
+        place: Place,
+        /// Position of the token.
+        token: usize,
+        /// The value found.
+        value: f64,
+    },
     /// A reward is infinite or not a number.
     #[error("{place}: the reward is {value}: expected a finite number")]
     RewardNotFinite {

@@ -39,8 +39,8 @@ pub(super) struct Token {
 /// L = sum_t scale_t * M_t * (-surrogate_t + penalty_t)             (method 1.2)
 /// ```
 ///
-/// with `M` of [`Mask`](super::Mask), `scale` of [`Aggregate`](super::Aggregate), the sum over all tokens of the groups
-/// that have advantages.
+/// with `M` of [`Mask`](super::Mask), `scale` of [`Aggregate`](super::Aggregate) and the advantages of the surrogate at the
+/// [`Level`](super::Level), the sum over all tokens of the groups that have advantages.
 pub(super) fn evaluate(
     config: &ObjectiveConfig,
     groups: &[Group],
@@ -81,19 +81,21 @@ fn tokens(config: &ObjectiveConfig, groups: &[Group], advantages: &[Option<Vec<f
     let mut scales = config.aggregate.scales(config.mask, passed().map(|(_, group, _)| group)).into_iter();
     let mut tokens = Vec::new();
     for (group_index, group, advantages) in passed() {
-        for (completion_index, (completion, &advantage)) in group.completions.iter().zip(advantages).enumerate() {
+        let advantages = config.advantage.of_tokens(group, advantages);
+        for (completion_index, (completion, advantages)) in group.completions.iter().zip(advantages).enumerate() {
             let scale = scales.next().expect("one scale per completion of passing groups");
             let anchors = config.kl.anchor.logprobs(completion);
-            for (position, (&logprob, &children)) in completion.logprob.iter().zip(&completion.children).enumerate() {
+            for (position, mask) in config.mask.weights(completion.masked()).enumerate() {
+                let logprob = completion.logprob[position];
                 tokens.push(Token {
                     place: (group_index, completion_index, position),
-                    advantage,
+                    advantage: advantages[position],
                     logprob,
                     // validation lets these lists be empty only where they cannot matter
                     behaviour: completion.behaviour_logprob.get(position).copied().unwrap_or(logprob),
                     anchor: anchors.get(position).copied().unwrap_or(logprob),
-                    weight: scale * config.mask.weight(children),
-                    is_forced: children == 1,
+                    weight: scale * mask,
+                    is_forced: completion.children[position] == 1,
                     is_clipped: false,
                     is_selected: false,
                 });

@@ -1,6 +1,11 @@
 //! SimPO: what a group without a hit teaches.
 
-use super::{Completion, Group, Mask, mask::reciprocal, outcome::Gradient, surrogate::Term};
+use super::{
+    Completion, Group, Mask,
+    mask::{Masked, reciprocal},
+    outcome::Gradient,
+    surrogate::Term,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -58,18 +63,18 @@ impl Simpo {
         let mut result = PreferenceLoss { loss: 0.0, pairs: 0 };
         for &group_index in &failed {
             let Group { completions, target } = &groups[group_index];
-            let rejected = self.rejected(completions);
-            let share = 1.0 / (rejected.len() as f64 * failed.len() as f64);
-            let target_score = score(mask, &target.logprob, &target.children);
-            result.pairs += rejected.len();
-            for completion_index in rejected {
-                let Completion { logprob, children, .. } = &completions[completion_index];
-                let pair = self.pair(target_score, score(mask, logprob, children));
+            let pairs = self.rejected(completions);
+            let share = 1.0 / (pairs.len() as f64 * failed.len() as f64);
+            let target_score = score(mask, &target.logprob, target.masked());
+            result.pairs += pairs.len();
+            for completion_index in pairs {
+                let rejected = &completions[completion_index];
+                let pair = self.pair(target_score, score(mask, &rejected.logprob, rejected.masked()));
                 result.loss += share * pair.value;
                 let slope = weight * share * pair.slope;
-                add_score_gradient(mask, &target.children, slope, &mut gradient.targets[group_index]);
+                add_score_gradient(mask, target.masked(), slope, &mut gradient.targets[group_index]);
                 let entries = &mut gradient.completions[group_index][completion_index];
-                add_score_gradient(mask, children, -slope, entries);
+                add_score_gradient(mask, rejected.masked(), -slope, entries);
             }
         }
         result
@@ -95,15 +100,15 @@ impl Simpo {
 }
 
 /// The masked average log-probability; 0 for a sequence without weight.
-fn score(mask: Mask, logprob: &[f64], children: &[u32]) -> f64 {
-    let weighted: f64 = logprob.iter().zip(children).map(|(logprob, &count)| mask.weight(count) * logprob).sum();
-    weighted * reciprocal(mask.denominator(children))
+fn score(mask: Mask, logprob: &[f64], tokens: Masked<'_>) -> f64 {
+    let weighted: f64 = logprob.iter().zip(mask.weights(tokens)).map(|(logprob, weight)| weight * logprob).sum();
+    weighted * reciprocal(mask.denominator(tokens))
 }
 
-fn add_score_gradient(mask: Mask, children: &[u32], slope: f64, gradient: &mut [f64]) {
-    let scale = slope * reciprocal(mask.denominator(children));
-    for (entry, &count) in gradient.iter_mut().zip(children) {
-        *entry += scale * mask.weight(count);
+fn add_score_gradient(mask: Mask, tokens: Masked<'_>, slope: f64, gradient: &mut [f64]) {
+    let scale = slope * reciprocal(mask.denominator(tokens));
+    for (entry, weight) in gradient.iter_mut().zip(mask.weights(tokens)) {
+        *entry += scale * weight;
     }
 }
 

@@ -1,8 +1,8 @@
 //! Named combinations of switches: RISER and what it is compared with.
 
 use super::{
-    Advantage, Aggregate, Anchor, Clip, Combine, CombineRule, Denominator, Duplicates, Estimator, Kl, KlKind, Mask,
-    Normalise, ObjectiveConfig, Simpo, Surrogate, TargetOnly,
+    Advantage, Aggregate, Anchor, Clip, Combine, CombineRule, Denominator, Duplicates, Estimator, Kl, KlKind, Level,
+    Mask, MaskLaw, Normalise, ObjectiveConfig, Simpo, Source, Surrogate, TargetOnly,
 };
 use crate::logprob_space::LogprobSpace;
 use serde::{Deserialize, Serialize};
@@ -123,8 +123,14 @@ fn riser() -> ObjectiveConfig {
         surrogate: Surrogate::Grpo,
         aggregate: Aggregate::TokenMean,
         clip: Some(Clip { low: 0.2, high: 0.2 }),
-        advantage: Advantage { normalise: Normalise::GroupStd, epsilon: 1e-6 },
-        mask: Mask { decay: 0.7, denominator: Denominator::Weight },
+        advantage: Advantage { level: Level::Sequence, normalise: Normalise::GroupStd, epsilon: 1e-6 },
+        mask: Mask {
+            law: MaskLaw::Certainty,
+            decay: 0.7,
+            source: Source::Catalog,
+            smoothing: 1.0,
+            denominator: Denominator::Weight,
+        },
         kl: Kl {
             kind: KlKind::Cov,
             fraction: 0.002,

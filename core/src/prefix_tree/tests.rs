@@ -57,6 +57,23 @@ proptest! {
     }
 
     #[test]
+    fn below_a_node_lie_the_leaves_of_all_spellings_that_begin_like_it(paths in catalogs()) {
+        let tree = PrefixTree::build(&paths).unwrap();
+        let places: Vec<usize> = (0..paths.len()).map(|i| tree.leaf_place(ItemIndex(i as u32))).collect();
+        for prefix in oracle(&paths).keys() {
+            let node = tree.walk(prefix).unwrap();
+            let spelled: BTreeSet<usize> =
+                paths.iter().zip(&places).filter(|(path, _)| path.starts_with(prefix)).map(|(_, &place)| place).collect();
+            let found: Vec<usize> = tree.leaves_below(node).flatten().collect();
+            prop_assert_eq!(found.len(), spelled.len());
+            prop_assert_eq!(tree.num_leaves_below(node), spelled.len());
+            prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), spelled);
+        }
+        let distinct: BTreeSet<&Vec<u32>> = paths.iter().collect();
+        prop_assert_eq!(places.into_iter().collect::<BTreeSet<_>>(), (0..distinct.len()).collect::<BTreeSet<_>>());
+    }
+
+    #[test]
     fn the_tree_survives_bytes_and_file(paths in catalogs()) {
         let tree = PrefixTree::build(&paths).unwrap();
         let folder = tempfile::tempdir().unwrap();

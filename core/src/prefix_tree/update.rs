@@ -127,11 +127,11 @@ impl PrefixTree {
     }
 
     /// The choices at the ends of a run of chains.
-    fn choices_of(&self, run: &Range<u32>) -> Range<u32> {
+    pub(super) fn choices_of(&self, run: &Range<u32>) -> Range<u32> {
         self.choices_before(run.start)..self.choices_before(run.end)
     }
 
-    fn choices_before(&self, chain: u32) -> u32 {
+    pub(super) fn choices_before(&self, chain: u32) -> u32 {
         let sizes = &self.layout.sizes;
         if chain == sizes.chains { sizes.choices } else { self.choices().rank(chain as usize).1 }
     }

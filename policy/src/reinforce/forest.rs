@@ -1,5 +1,6 @@
 //! Groups as a forest, and the way between its edges and the objective's tokens.
 
+use super::information::Informant;
 use crate::{
     forest::{Forest, ForestBuilder, ItemEdges},
     shards,
@@ -26,8 +27,8 @@ pub(super) struct GroupEdges<'g> {
     completions: Vec<ItemEdges>,
     /// `None` if the objective does not ask for the target of this group.
     target: Option<ItemEdges>,
-    /// Legal children before each token of the target.
-    target_children: Vec<u32>,
+    /// The nodes from the root to the target, both included.
+    target_nodes: Vec<NodeId>,
 }
 
 impl<'g> GroupForest<'g> {
@@ -49,9 +50,14 @@ impl<'g> GroupForest<'g> {
         shards::cut(&rows, limit).into_par_iter().map(of_shard).collect()
     }
 
-    /// The groups as the objective reads them.
-    pub(super) fn objective_groups(&self, logprobs: &[f32]) -> Vec<Group> {
-        self.groups.iter().map(|edges| edges.objective_group(logprobs)).collect()
+    /// The groups as the objective reads them; `informant` says what their tokens tell about the items.
+    pub(super) fn objective_groups(
+        &self,
+        catalog: &PrefixTree,
+        logprobs: &[f32],
+        informant: &Informant<'_>,
+    ) -> Vec<Group> {
+        self.groups.iter().map(|edges| edges.objective_group(catalog, logprobs, informant)).collect()
     }
 
     /// The log-probability of every token of every completion, by group.
@@ -97,12 +103,11 @@ fn add<'g>(
         objective.needs_target_for_all_groups() || (has_failed && objective.needs_target_of_failed_groups());
     leaves.extend(wants_target.then_some(target));
     let mut completions = builder.tree(&group.prompt, &leaves);
-    let nodes = catalog.nodes_to(target);
     GroupEdges {
         group,
         target: if wants_target { completions.pop() } else { None },
         completions,
-        target_children: nodes[..nodes.len() - 1].iter().map(|&node| catalog.num_children(node) as u32).collect(),
+        target_nodes: catalog.nodes_to(target),
     }
 }
 
@@ -112,10 +117,13 @@ fn read(edges: &ItemEdges, logprobs: &[f32]) -> Vec<f64> {
 }
 
 impl GroupEdges<'_> {
-    fn objective_group(&self, logprobs: &[f32]) -> Group {
+    fn objective_group(&self, catalog: &PrefixTree, logprobs: &[f32], informant: &Informant<'_>) -> Group {
         let subtree = &self.group.subtree;
+        let item_entropy = f64::from(self.group.stats.item_entropy);
         let completion = |(edges, completion): (&ItemEdges, &riser_core::group::Completion)| {
             let path = subtree.path(completion.leaf);
+            let nodes: Vec<NodeId> = path.iter().map(|&entry| subtree.node[entry as usize]).collect();
+            let walk = [&[PrefixTree::ROOT], nodes.as_slice()].concat();
             Completion {
                 item: completion.item.0,
                 reward: f64::from(completion.reward),
@@ -123,14 +131,20 @@ impl GroupEdges<'_> {
                 behaviour_logprob: path.iter().map(|&entry| f64::from(subtree.logprob[entry as usize])).collect(),
                 reference_logprob: vec![],
                 children: path.iter().map(|&entry| subtree.children[entry as usize]).collect(),
+                information: informant.shares(catalog, edges, &walk, item_entropy),
+                node: nodes.into_iter().map(|node| node.0).collect(),
             }
         };
+        let target = self.target.as_ref();
+        let before = &self.target_nodes[..self.target_nodes.len() - 1];
         Group {
             completions: self.completions.iter().zip(&self.group.completions).map(completion).collect(),
             target: Target {
                 item: self.group.target.0,
-                logprob: self.target.as_ref().map_or(vec![], |edges| read(edges, logprobs)),
-                children: self.target_children.clone(),
+                logprob: target.map_or(vec![], |edges| read(edges, logprobs)),
+                children: before.iter().map(|&node| catalog.num_children(node) as u32).collect(),
+                information: target
+                    .map_or(vec![], |edges| informant.shares(catalog, edges, &self.target_nodes, item_entropy)),
             },
         }
     }

@@ -1,3 +1,7 @@
+//! The step against plain passes, finite differences and lists of all items.
+
+mod listed;
+
 use super::*;
 use crate::{
     exact::token_logprobs,
@@ -11,7 +15,7 @@ use candle_core::Device;
 use riser_core::{
     digest::Digest,
     ids::{GroupId, ItemIndex, PolicyVersion, RowId},
-    objective::Preset,
+    objective::{Level, MaskLaw, Preset, Source, Surrogate},
     random::Seed,
     selection::{Fill, Pick, Selection},
     snapshot::PolicyIdentity,
@@ -47,7 +51,14 @@ fn parameters(seed: u64) -> Parameters {
 fn start(settings: &ReinforceSettings) -> Reinforce {
     let training = Training::new(parameters(1), settings.optimizer).unwrap();
     // Not the policy itself, so that the divergence penalty is not 0.
-    Reinforce::new(training, &parameters(2), settings.clone()).unwrap()
+    let mut reinforce = Reinforce::new(training, &parameters(2), settings.clone()).unwrap();
+    reinforce.adopt(&tiny_catalog(), chosen());
+    reinforce
+}
+
+/// What the rows of a training split chose from the tiny catalog: item `i` as often as `i * i % 7`.
+fn chosen() -> impl Iterator<Item = ItemIndex> {
+    (0..10_u32).flat_map(|item| std::iter::repeat_n(ItemIndex(item), (item * item % 7) as usize))
 }
 
 fn groups(model: &Model, catalog: &PrefixTree, space: LogprobSpace, batch: u64) -> Vec<RolloutGroup> {
@@ -71,53 +82,77 @@ fn groups(model: &Model, catalog: &PrefixTree, space: LogprobSpace, batch: u64) 
     rollout(&Inference::new(model.clone()).unwrap(), catalog, policy, &requests, &settings).unwrap()
 }
 
-/// The loss of a batch under any model, from one plain pass per sequence.
-fn loss(
+/// A batch as the objective reads it, from one plain pass per sequence.
+fn plain_batch(
     model: &Model,
     reference: &Model,
     catalog: &PrefixTree,
     groups: &[RolloutGroup],
     settings: &ReinforceSettings,
-) -> f64 {
+) -> Vec<objective::Group> {
     let logprobs = |model: &Model, prompt: &[u32], leaf| -> Vec<f64> {
         let tokens = token_logprobs(model, catalog, prompt, leaf, settings.space, 1.0).unwrap();
         tokens.into_iter().map(f64::from).collect()
     };
-    let batch: Vec<objective::Group> = groups
-        .iter()
-        .map(|group| {
-            let completions = group.completions.iter().map(|completion| {
-                let path = group.subtree.path(completion.leaf);
-                let leaf = group.subtree.node[completion.leaf as usize];
-                objective::Completion {
-                    item: completion.item.0,
-                    reward: f64::from(completion.reward),
-                    logprob: logprobs(model, &group.prompt, leaf),
-                    behaviour_logprob: path.iter().map(|&e| f64::from(group.subtree.logprob[e as usize])).collect(),
-                    reference_logprob: logprobs(reference, &group.prompt, leaf),
-                    children: path.iter().map(|&e| group.subtree.children[e as usize]).collect(),
-                }
-            });
-            let nodes = catalog.nodes_to(catalog.leaf_of(group.target));
-            objective::Group {
-                completions: completions.collect(),
-                target: objective::Target {
-                    item: group.target.0,
-                    logprob: logprobs(model, &group.prompt, catalog.leaf_of(group.target)),
-                    children: nodes[..nodes.len() - 1].iter().map(|&n| catalog.num_children(n) as u32).collect(),
-                },
+    let of_group = |group: &RolloutGroup| {
+        let listed = listed::Items::of(model, catalog, group, settings);
+        let completions = group.completions.iter().map(|completion| {
+            let path = group.subtree.path(completion.leaf);
+            let leaf = group.subtree.node[completion.leaf as usize];
+            objective::Completion {
+                item: completion.item.0,
+                reward: f64::from(completion.reward),
+                logprob: logprobs(model, &group.prompt, leaf),
+                behaviour_logprob: path.iter().map(|&e| f64::from(group.subtree.logprob[e as usize])).collect(),
+                reference_logprob: logprobs(reference, &group.prompt, leaf),
+                children: path.iter().map(|&e| group.subtree.children[e as usize]).collect(),
+                information: listed.shares(&catalog.path(leaf)),
+                node: catalog.nodes_to(leaf)[1..].iter().map(|node| node.0).collect(),
             }
-        })
-        .collect();
-    objective::evaluate(&settings.objective, &batch).unwrap().loss
+        });
+        let target = catalog.leaf_of(group.target);
+        let nodes = catalog.nodes_to(target);
+        objective::Group {
+            completions: completions.collect(),
+            target: objective::Target {
+                item: group.target.0,
+                logprob: logprobs(model, &group.prompt, target),
+                children: nodes[..nodes.len() - 1].iter().map(|&n| catalog.num_children(n) as u32).collect(),
+                information: listed.shares(&catalog.path(target)),
+            },
+        }
+    };
+    groups.iter().map(of_group).collect()
+}
+
+/// The presets, and RISER with other weights and advantages.
+fn objectives(space: LogprobSpace) -> Vec<(String, ObjectiveConfig)> {
+    let mut objectives: Vec<_> = PRESETS.map(|preset| (preset.to_string(), preset.config(space))).to_vec();
+    let mut variant = |name: &str, change: &dyn Fn(&mut ObjectiveConfig)| {
+        let mut config = Preset::Riser.config(space);
+        config.mask.decay = config.mask.decay.min(0.3);
+        change(&mut config);
+        objectives.push((name.to_owned(), config));
+    };
+    for source in [Source::Catalog, Source::Popularity, Source::Policy] {
+        variant(&format!("{source:?}"), &|config| {
+            (config.mask.law, config.mask.source) = (MaskLaw::InformationGain, source);
+        });
+    }
+    variant("node", &|config| config.advantage.level = Level::Node);
+    variant("node and policy", &|config| {
+        (config.mask.law, config.mask.source) = (MaskLaw::InformationGain, Source::Policy);
+        config.advantage.level = Level::Node;
+    });
+    objectives
 }
 
 #[test]
-fn the_step_follows_the_gradient_of_the_objective_for_every_preset_and_space() {
+fn the_step_follows_the_gradient_of_the_objective_for_every_preset_switch_and_space() {
     let catalog = tiny_catalog();
     for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
-        for preset in PRESETS {
-            let settings = settings(preset, space, 10_000);
+        for (name, objective) in objectives(space) {
+            let settings = ReinforceSettings { objective, ..settings(Preset::Riser, space, 10_000) };
             let mut reinforce = start(&settings);
             let groups = groups(reinforce.training.inference_model(), &catalog, space, 0);
             let reference = parameters(2).inference_model().unwrap();
@@ -125,32 +160,117 @@ fn the_step_follows_the_gradient_of_the_objective_for_every_preset_and_space() {
             let parts =
                 GroupForest::build(&catalog, &groups.iter().collect::<Vec<_>>(), &settings.objective, space, 10_000);
             let scored = reinforce.training.forward(&parts[0].forest, space, 1.0).unwrap();
-            let mut batch = parts[0].objective_groups(scored.logprobs());
+            let informant = reinforce.informant(&parts[0], &scored).unwrap();
+            let mut batch = parts[0].objective_groups(&catalog, scored.logprobs(), &informant);
             reinforce.add_reference(&catalog, &groups, &mut batch).unwrap();
             let outcome = objective::evaluate(&settings.objective, &batch).unwrap();
             reinforce.training.backward(scored, parts[0].coefficients(0, &outcome)).unwrap();
-            let plain = loss(reinforce.training.inference_model(), &reference, &catalog, &groups, &settings);
-            assert!((outcome.loss - plain).abs() < 1e-4, "{preset}: loss {} instead of {plain}", outcome.loss);
+            let plain = plain_batch(reinforce.training.inference_model(), &reference, &catalog, &groups, &settings);
+            let plain_loss = objective::evaluate(&settings.objective, &plain).unwrap().loss;
+            assert!((outcome.loss - plain_loss).abs() < 1e-4, "{name}: loss {} instead of {plain_loss}", outcome.loss);
             // CISPO freezes the importance weight, so its loss is not the function whose slope it follows.
-            if preset == Preset::Cispo {
+            if settings.objective.surrogate == Surrogate::Cispo {
                 continue;
             }
-            let name = "model.layers.1.mlp.down_proj.weight";
-            let grad = reinforce.training.gradients().get(name).unwrap().clone();
+            let parameter = "model.layers.1.mlp.down_proj.weight";
+            let grad = reinforce.training.gradients().get(parameter).unwrap().clone();
             let norm = f64::from(grad.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()).sqrt();
-            let var = &reinforce.training.parameters().vars()[name];
+            let var = &reinforce.training.parameters().vars()[parameter];
             let before = var.as_tensor().copy().unwrap();
             let at = |step: f64| {
                 var.set(&(&before + (&grad * (step / norm)).unwrap()).unwrap()).unwrap();
-                loss(reinforce.training.inference_model(), &reference, &catalog, &groups, &settings)
+                let model = reinforce.training.inference_model();
+                let mut shifted = plain_batch(model, &reference, &catalog, &groups, &settings);
+                freeze_information(&mut shifted, &plain);
+                objective::evaluate(&settings.objective, &shifted).unwrap().loss
             };
             let slope = (at(2e-3) - at(-2e-3)) / 4e-3;
-            assert!(
-                (slope - norm).abs() < 0.03 * norm.max(0.05),
-                "{preset} in {space}: slope {slope}, gradient {norm}"
-            );
+            assert!((slope - norm).abs() < 0.03 * norm.max(0.05), "{name} in {space}: slope {slope}, gradient {norm}");
         }
     }
+}
+
+/// Weights are constants to the gradient, also those that the policy says.
+fn freeze_information(batch: &mut [objective::Group], at: &[objective::Group]) {
+    for (group, at) in batch.iter_mut().zip(at) {
+        group.target.information.clone_from(&at.target.information);
+        let pairs = group.completions.iter_mut().zip(&at.completions);
+        pairs.for_each(|(completion, at)| completion.information.clone_from(&at.information));
+    }
+}
+
+#[test]
+fn information_is_what_listing_all_items_says() {
+    let catalog = tiny_catalog();
+    for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
+        for (name, objective) in objectives(space).into_iter().filter(|(_, it)| it.needs_information()) {
+            let settings = ReinforceSettings { objective, ..settings(Preset::Riser, space, 40) };
+            let reinforce = start(&settings);
+            let model = reinforce.training.inference_model();
+            let groups = groups(model, &catalog, space, 0);
+            let plain = plain_batch(model, model, &catalog, &groups, &settings);
+            let shards = reinforce.shards(&catalog, &groups.iter().collect::<Vec<_>>());
+            let mut got = vec![];
+            for shard in &shards {
+                let scored = reinforce.training.forward(&shard.forest, space, 1.0).unwrap();
+                let informant = reinforce.informant(shard, &scored).unwrap();
+                got.extend(shard.objective_groups(&catalog, scored.logprobs(), &informant));
+            }
+            let close = |got: &[f64], listed: &[f64]| {
+                assert_eq!(got.len(), listed.len());
+                assert!(got.iter().zip(listed).all(|(a, b)| (a - b).abs() < 1e-4), "{name}: {got:?} vs {listed:?}");
+            };
+            for (got, plain) in got.iter().zip(&plain) {
+                got.completions.iter().zip(&plain.completions).for_each(|(a, b)| close(&a.information, &b.information));
+                if !got.target.logprob.is_empty() {
+                    close(&got.target.information, &plain.target.information);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_step_with_any_objective_changes_every_tensor_and_is_the_same_when_taken_again() {
+    let catalog = tiny_catalog();
+    for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
+        for (name, objective) in objectives(space).into_iter().filter(|(_, it)| it.needs_completions()) {
+            let step = |limit| {
+                let settings = ReinforceSettings { objective, ..settings(Preset::Riser, space, limit) };
+                let mut reinforce = start(&settings);
+                let groups = groups(reinforce.training.inference_model(), &catalog, space, 0);
+                let report = reinforce.step(&catalog, &groups).unwrap();
+                let snapshot = reinforce.training.parameters().snapshot(PolicyVersion(1)).unwrap();
+                (report, snapshot)
+            };
+            let before = parameters(1).snapshot(PolicyVersion(0)).unwrap();
+            let (report, after) = step(10_000);
+            assert!(report.gradient_norm > 0.0, "{name}");
+            for (old, new) in before.tensors().iter().zip(after.tensors()) {
+                assert_ne!(old.digest(), new.digest(), "{name} in {space}: {}", new.name());
+            }
+            assert_eq!(step(10_000).1.digest(), after.digest(), "{name}");
+            let pieces = step(40).0;
+            assert!((report.loss - pieces.loss).abs() < 1e-6, "{name}: {} vs {}", report.loss, pieces.loss);
+        }
+    }
+}
+
+#[test]
+fn popularity_that_was_not_counted_on_the_catalog_is_an_error() {
+    let mut objective = Preset::Riser.config(LogprobSpace::Catalog);
+    (objective.mask.law, objective.mask.source) = (MaskLaw::InformationGain, Source::Popularity);
+    let settings = ReinforceSettings { objective, ..settings(Preset::Riser, LogprobSpace::Catalog, 10_000) };
+    let training = Training::new(parameters(1), settings.optimizer).unwrap();
+    let mut reinforce = Reinforce::new(training, &parameters(2), settings).unwrap();
+    let catalog = tiny_catalog();
+    let groups = groups(reinforce.training.inference_model(), &catalog, LogprobSpace::Catalog, 0);
+    assert!(matches!(reinforce.step(&catalog, &groups), Err(ReinforceError::NoPopularity { .. })));
+    let other = PrefixTree::build(&[[5_u32, 2], [6, 2]]).unwrap();
+    reinforce.adopt(&other, std::iter::empty());
+    assert!(matches!(reinforce.step(&catalog, &groups), Err(ReinforceError::NoPopularity { .. })));
+    reinforce.adopt(&catalog, chosen());
+    reinforce.step(&catalog, &groups).unwrap();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::{
     forest::Forest,
     kernels::{
-        score::{self, Decisions, Law, Measured, composed_edge_logprobs, measure_slices},
+        score::{self, Decisions, Law, Measured, composed_edge_logprobs, measure, measure_slices},
         storage::with_slices,
     },
     model::Model,
@@ -11,6 +11,7 @@ use crate::{
     tape::{Id, Sums, Tape},
 };
 use candle_core::{Device, Result, Tensor, backprop::GradStore};
+use riser_core::logprob_space::LogprobSpace;
 use std::sync::Arc;
 
 /// A forward pass that still knows how it came about.
@@ -57,6 +58,21 @@ impl Scored {
                 Tensor::from_slice(states, (count, width), &Device::Cpu)
             }
             Pass::Graph { hidden, .. } => hidden.detach().narrow(0, 0, count),
+        }
+    }
+
+    /// Entropy of the policy over the children of each decision in nats `[D]`.
+    ///
+    /// # Errors
+    /// Whatever candle reports.
+    pub(crate) fn branch_entropies(&self, model: &Model, decisions: &Decisions, temperature: f32) -> Result<Vec<f32>> {
+        let of = |measured: &Measured| (0..decisions.len()).map(|d| measured.branch_entropy(decisions, d)).collect();
+        match &self.pass {
+            Pass::Tape(pass) => Ok(of(&pass.measured)),
+            Pass::Graph { hidden, .. } => {
+                let law = Law { space: LogprobSpace::Catalog, temperature };
+                Ok(of(&measure(model.kernels(), &hidden.detach(), model.head(), decisions, law)?))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use super::catalogs::{NextCatalog, RunCatalogs};
 use crate::ranking::{self, Search};
 use crate::training_state;
 use riser_core::data_folder::{DataFolder, PromptRow};
+use riser_core::dataset::Split;
 use riser_core::digest::Digest;
 use riser_core::group::RolloutGroup;
 use riser_core::ids::PolicyVersion;
@@ -90,6 +91,12 @@ impl Trainer for PolicyTrainer {
             true => None,
             false => Some(self.catalogs.in_use(catalog).ok_or_else(|| format!("catalog {catalog} is not open"))?),
         };
+        // Of a later catalog nobody knows but the run's own rows who chose what, and nothing of the items it adds.
+        let chosen = self.data.dataset().rows(Split::Train).iter().map(|row| row.target);
+        match &self.next {
+            None => self.reinforce.adopt(self.data.tree(), chosen),
+            Some(next) => self.reinforce.adopt(next.data.tree(), chosen.filter_map(|item| next.change.place(item))),
+        }
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::fixtures::{TARGET, batch, one_token_group};
 use crate::logprob_space::LogprobSpace::{Catalog, Vocabulary};
-use crate::objective::{Aggregate, Clip, Denominator, Group, ObjectiveError, Place, Preset, evaluate};
+use crate::objective::{Aggregate, Clip, Denominator, Group, Level, MaskLaw, ObjectiveError, Place, Preset, evaluate};
 
 fn riser_error(change: impl FnOnce(&mut Vec<Group>)) -> ObjectiveError {
     let mut groups = batch(1, 4, 4);
@@ -98,6 +98,31 @@ fn a_bad_batch_is_refused_with_its_place() {
 }
 
 #[test]
+fn information_and_nodes_are_asked_for_where_they_count_and_refused_where_they_are_wrong() {
+    let mut groups = batch(1, 4, 4);
+    let mut config = Preset::Riser.config(Vocabulary);
+    (config.mask.law, config.advantage.level) = (MaskLaw::InformationGain, Level::Node);
+    evaluate(&config, &groups).unwrap();
+    groups[1].completions[2].node.clear(); // a failing group compares no siblings
+    evaluate(&config, &groups).unwrap();
+    groups[0].completions[2].node.clear();
+    let num_tokens = groups[0].completions[2].children.len();
+    let expected = |field| {
+        format!("group 0, completion 2: `{field}` has 0 entries: expected {num_tokens}, one per entry of `children`")
+    };
+    assert_eq!(evaluate(&config, &groups).unwrap_err().to_string(), expected("node"));
+    groups[0].completions[2].information.clear();
+    config.advantage.level = Level::Sequence;
+    assert_eq!(evaluate(&config, &groups).unwrap_err().to_string(), expected("information"));
+    let mut groups = batch(1, 4, 4);
+    groups[1].target.information[1] = 1.5;
+    let error = evaluate(&config, &groups).unwrap_err().to_string();
+    assert_eq!(error, "group 1, target: `information` of token 1 is 1.5: expected a number from 0 to 1");
+    config.mask.law = MaskLaw::Certainty;
+    evaluate(&config, &groups).unwrap();
+}
+
+#[test]
 fn a_ratio_that_overflows_is_an_error_and_not_a_poisoned_gradient() {
     let mut config = Preset::Riser.config(Vocabulary);
     config.clip = None;
@@ -115,6 +140,9 @@ fn a_setting_out_of_range_is_named() {
     config = Preset::Riser.config(Vocabulary);
     config.simpo.beta = 0.0;
     assert_eq!(config.validate().unwrap_err().to_string(), "`simpo.beta` is 0: expected a finite number above 0");
+    config = Preset::Riser.config(Vocabulary);
+    config.mask.smoothing = 0.0;
+    assert_eq!(config.validate().unwrap_err().to_string(), "`mask.smoothing` is 0: expected a finite number above 0");
     config = Preset::Riser.config(Vocabulary);
     config.combine.simpo_weight = f64::NAN;
     assert!(config.validate().is_err());

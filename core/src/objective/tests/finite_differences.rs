@@ -3,8 +3,8 @@
 use super::fixtures::batch;
 use crate::logprob_space::LogprobSpace;
 use crate::objective::{
-    Advantage, Aggregate, Anchor, CombineRule, Denominator, Duplicates, Estimator, Group, KlKind, Normalise,
-    ObjectiveConfig, Preset, Surrogate, TargetOnly, evaluate,
+    Advantage, Aggregate, Anchor, CombineRule, Denominator, Duplicates, Estimator, Group, KlKind, Level, MaskLaw,
+    Normalise, ObjectiveConfig, Preset, Surrogate, TargetOnly, evaluate,
 };
 
 const STEP: f64 = 1e-6;
@@ -25,8 +25,22 @@ fn configs() -> Vec<(String, ObjectiveConfig)> {
     variant("no clip", &|config| config.clip = None);
     variant("cispo with kl-cov", &|config| config.surrogate = Surrogate::Cispo);
     variant("reinforce", &|config| config.surrogate = Surrogate::Reinforce);
-    variant("batch_std", &|config| config.advantage = Advantage { normalise: Normalise::BatchStd, epsilon: 1e-3 });
+    variant("batch_std", &|config| {
+        config.advantage = Advantage { normalise: Normalise::BatchStd, epsilon: 1e-3, ..config.advantage }
+    });
     variant("mask count", &|config| config.mask.denominator = Denominator::Count);
+    variant("information gain", &|config| {
+        (config.mask.law, config.mask.decay) = (MaskLaw::InformationGain, 0.3);
+    });
+    variant("information gain, count", &|config| {
+        (config.mask.law, config.mask.denominator) = (MaskLaw::InformationGain, Denominator::Count);
+        config.aggregate = Aggregate::SequenceMeanTokenMean;
+    });
+    variant("node advantages", &|config| config.advantage.level = Level::Node);
+    variant("node advantages, information gain, cispo", &|config| {
+        (config.advantage.level, config.advantage.normalise) = (Level::Node, Normalise::None);
+        (config.mask.law, config.surrogate) = (MaskLaw::InformationGain, Surrogate::Cispo);
+    });
     variant("sequence mean of token means", &|config| config.aggregate = Aggregate::SequenceMeanTokenMean);
     variant("sequence mean of token sums", &|config| config.aggregate = Aggregate::SequenceMeanTokenSum);
     variant("kl-cov of its authors", &|config| {

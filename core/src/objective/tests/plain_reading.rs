@@ -3,7 +3,7 @@
 use super::fixtures::{TARGET, batch};
 use crate::objective::{
     Advantage, Aggregate, Anchor, Clip, Combine, CombineRule, Completion, Denominator, Duplicates, Estimator, Group,
-    Kl, KlKind, Mask, Normalise, ObjectiveConfig, Simpo, Surrogate, evaluate,
+    Kl, KlKind, Level, Mask, MaskLaw, Normalise, ObjectiveConfig, Simpo, Source, Surrogate, evaluate,
 };
 use proptest::{prelude::*, sample::select};
 
@@ -14,8 +14,13 @@ fn config() -> impl Strategy<Value = ObjectiveConfig> {
         select(vec![Aggregate::TokenMean, Aggregate::SequenceMeanTokenMean, Aggregate::SequenceMeanTokenSum]),
         select(vec![None, Some(Clip { low: 0.1, high: 0.3 })]),
         select(vec![Normalise::GroupStd, Normalise::BatchStd, Normalise::None]),
+        select(vec![Level::Sequence, Level::Node]),
     );
-    let mask = (0.0..1.0, select(vec![Denominator::Weight, Denominator::Count]));
+    let mask = (
+        select(vec![MaskLaw::Certainty, MaskLaw::InformationGain]),
+        0.0..1.0,
+        select(vec![Denominator::Weight, Denominator::Count]),
+    );
     let kl = (
         select(vec![KlKind::None, KlKind::Cov, KlKind::Global]),
         0.0..0.5,
@@ -27,15 +32,15 @@ fn config() -> impl Strategy<Value = ObjectiveConfig> {
         select(vec![Duplicates::Collapse, Duplicates::Keep]),
         select(vec![CombineRule::ByGroup, CombineRule::SumOfMeans]),
     );
-    (policy, mask, kl, rest).prop_map(|(policy, (decay, denominator), kl, (duplicates, rule))| {
-        let (surrogate, aggregate, clip, normalise) = policy;
+    (policy, mask, kl, rest).prop_map(|(policy, (law, decay, denominator), kl, (duplicates, rule))| {
+        let (surrogate, aggregate, clip, normalise, level) = policy;
         let (kind, fraction, anchor, estimator, exclude_forced) = kl;
         ObjectiveConfig {
             surrogate,
             aggregate,
             clip,
-            advantage: Advantage { normalise, epsilon: 1e-2 },
-            mask: Mask { decay, denominator },
+            advantage: Advantage { level, normalise, epsilon: 1e-2 },
+            mask: Mask { law, decay, source: Source::Catalog, smoothing: 1.0, denominator },
             kl: Kl { kind, fraction, coefficient: 0.4, anchor, estimator, exclude_forced },
             simpo: Simpo { beta: 1.7, gamma: 0.4, duplicates },
             combine: Combine { rule, policy_weight: 0.8, simpo_weight: 0.6 },
@@ -52,19 +57,40 @@ fn deviation(values: &[f64]) -> f64 {
     (values.iter().map(|value| (value - mean(values)).powi(2)).sum::<f64>() / (values.len() as f64 - 1.0)).sqrt()
 }
 
-fn weights(config: &ObjectiveConfig, children: &[u32]) -> Vec<f64> {
-    children.iter().map(|&count| if count == 1 { config.mask.decay } else { 1.0 }).collect()
+fn weights(config: &ObjectiveConfig, children: &[u32], information: &[f64]) -> Vec<f64> {
+    let decay = config.mask.decay;
+    match config.mask.law {
+        MaskLaw::Certainty => children.iter().map(|&count| if count == 1 { decay } else { 1.0 }).collect(),
+        MaskLaw::InformationGain => information.iter().map(|share| decay + (1.0 - decay) * share).collect(),
+    }
 }
 
-fn denominator(config: &ObjectiveConfig, children: &[u32]) -> f64 {
+fn denominator(config: &ObjectiveConfig, children: &[u32], information: &[f64]) -> f64 {
     match config.mask.denominator {
-        Denominator::Weight => weights(config, children).iter().sum(),
+        Denominator::Weight => weights(config, children, information).iter().sum(),
         Denominator::Count => children.len() as f64,
     }
 }
 
-/// `(advantage, completion)` of every completion of a passing group.
-fn advantages<'a>(config: &ObjectiveConfig, groups: &'a [Group]) -> Vec<(f64, &'a Completion)> {
+/// The advantages of a completion's tokens if its group's mean reward is `mean`.
+fn of_tokens(config: &ObjectiveConfig, group: &Group, it: &Completion, mean_reward: f64, scale: f64) -> Vec<f64> {
+    let mut advantage = (it.reward - mean_reward) / scale;
+    let mut tokens = Vec::new();
+    for t in 0..it.logprob.len() {
+        let came = |other: &&Completion| t == 0 || other.node.get(t - 1) == Some(&it.node[t - 1]);
+        let goes = |other: &&Completion| other.node.get(t) == Some(&it.node[t]);
+        let came: Vec<f64> = group.completions.iter().filter(came).map(|other| other.reward).collect();
+        let goes: Vec<f64> = group.completions.iter().filter(goes).map(|other| other.reward).collect();
+        if config.advantage.level == Level::Node && goes.len() < came.len() {
+            advantage = (mean(&goes) - mean(&came)) / scale;
+        }
+        tokens.push(advantage);
+    }
+    tokens
+}
+
+/// `(advantages of the tokens, completion)` of every completion of a passing group.
+fn advantages<'a>(config: &ObjectiveConfig, groups: &'a [Group]) -> Vec<(Vec<f64>, &'a Completion)> {
     let rewards = |group: &Group| group.completions.iter().map(|it| it.reward).collect::<Vec<f64>>();
     let all: Vec<f64> = groups.iter().flat_map(rewards).collect();
     let passing = groups.iter().filter(|group| group.completions.iter().any(|it| it.item == TARGET));
@@ -76,7 +102,8 @@ fn advantages<'a>(config: &ObjectiveConfig, groups: &'a [Group]) -> Vec<(f64, &'
                 Normalise::BatchStd => deviation(&all) + config.advantage.epsilon,
                 Normalise::None => 1.0,
             };
-            group.completions.iter().map(move |it| ((it.reward - mean(&rewards)) / scale, it))
+            let tokens = move |it| (of_tokens(config, group, it, mean(&rewards), scale), it);
+            group.completions.iter().map(tokens)
         })
         .collect()
 }
@@ -106,17 +133,17 @@ fn policy_loss(config: &ObjectiveConfig, groups: &[Group]) -> f64 {
     let completions = advantages(config, groups);
     let is_candidate = |children: u32| !(config.kl.exclude_forced && children == 1);
     let mut candidates = Vec::new();
-    for (advantage, it) in &completions {
-        let tokens = it.logprob.iter().zip(&it.children).filter(|(_, children)| is_candidate(**children));
-        candidates.extend(tokens.map(|(logprob, _)| (*advantage, *logprob)));
+    for (advantages, it) in &completions {
+        let tokens = (0..it.logprob.len()).filter(|&t| is_candidate(it.children[t]));
+        candidates.extend(tokens.map(|t| (advantages[t], it.logprob[t])));
     }
     let mean_advantage = mean(&candidates.iter().map(|token| token.0).collect::<Vec<_>>());
     let mean_logprob = mean(&candidates.iter().map(|token| token.1).collect::<Vec<_>>());
     let covariance = |advantage: f64, logprob: f64| (advantage - mean_advantage) * (logprob - mean_logprob);
     let threshold = threshold(config, covariance, &candidates);
     let (mut sums, mut denominators) = (Vec::new(), Vec::new());
-    for (advantage, it) in &completions {
-        let weights = weights(config, &it.children);
+    for (advantages, it) in &completions {
+        let weights = weights(config, &it.children, &it.information);
         let mut sum = 0.0;
         for (t, &logprob) in it.logprob.iter().enumerate() {
             let anchor = match config.kl.anchor {
@@ -130,13 +157,13 @@ fn policy_loss(config: &ObjectiveConfig, groups: &[Group]) -> f64 {
             let is_penalised = match config.kl.kind {
                 KlKind::None => false,
                 KlKind::Global => true,
-                KlKind::Cov => is_candidate(it.children[t]) && covariance(*advantage, logprob) >= threshold,
+                KlKind::Cov => is_candidate(it.children[t]) && covariance(advantages[t], logprob) >= threshold,
             };
             let penalty = if is_penalised { config.kl.coefficient * divergence } else { 0.0 };
-            sum += weights[t] * (penalty - surrogate(config, *advantage, logprob, it.behaviour_logprob[t]));
+            sum += weights[t] * (penalty - surrogate(config, advantages[t], logprob, it.behaviour_logprob[t]));
         }
         sums.push(sum);
-        denominators.push(denominator(config, &it.children));
+        denominators.push(denominator(config, &it.children, &it.information));
     }
     match config.aggregate {
         Aggregate::TokenMean => sums.iter().sum::<f64>() / denominators.iter().sum::<f64>(),
@@ -148,10 +175,10 @@ fn policy_loss(config: &ObjectiveConfig, groups: &[Group]) -> f64 {
 }
 
 fn simpo_loss(config: &ObjectiveConfig, groups: &[Group]) -> f64 {
-    let score = |logprob: &[f64], children: &[u32]| {
-        let weighted: f64 =
-            weights(config, children).iter().zip(logprob).map(|(weight, logprob)| weight * logprob).sum();
-        weighted / denominator(config, children)
+    let score = |logprob: &[f64], children: &[u32], information: &[f64]| {
+        let weights = weights(config, children, information);
+        let weighted: f64 = weights.iter().zip(logprob).map(|(weight, logprob)| weight * logprob).sum();
+        weighted / denominator(config, children, information)
     };
     let mut of_groups = Vec::new();
     for Group { completions, target } in groups.iter().filter(|it| it.completions.iter().all(|it| it.item != TARGET)) {
@@ -162,7 +189,8 @@ fn simpo_loss(config: &ObjectiveConfig, groups: &[Group]) -> f64 {
                 continue;
             }
             items.push(it.item);
-            let difference = score(&target.logprob, &target.children) - score(&it.logprob, &it.children);
+            let difference = score(&target.logprob, &target.children, &target.information)
+                - score(&it.logprob, &it.children, &it.information);
             let sigmoid = 1.0 / (1.0 + (config.simpo.gamma - config.simpo.beta * difference).exp());
             losses.push(-sigmoid.ln());
         }

@@ -2,7 +2,7 @@
 
 use super::fixtures::batch;
 use crate::logprob_space::LogprobSpace::{Catalog, Vocabulary};
-use crate::objective::{Group, Normalise, ObjectiveConfig, Preset, evaluate};
+use crate::objective::{Group, Level, MaskLaw, Normalise, ObjectiveConfig, Preset, evaluate};
 use proptest::prelude::*;
 
 fn riser() -> ObjectiveConfig {
@@ -78,6 +78,56 @@ proptest! {
         let (plain, scaled) = (evaluate(&config, &groups).unwrap(), evaluate(&config, &rescale(&groups, factor, 0.0)).unwrap());
         prop_assert!((factor * plain.policy_loss - scaled.policy_loss).abs() < 1e-10);
         prop_assert_eq!(plain.simpo_loss.to_bits(), scaled.simpo_loss.to_bits());
+    }
+
+    #[test]
+    fn where_every_choice_says_all_and_nothing_else_says_anything_both_masks_are_the_same(seed in any::<u64>()) {
+        let mut groups = batch(seed, 4, 5);
+        let all = |children: &[u32]| children.iter().map(|&count| f64::from(u8::from(count > 1))).collect();
+        for group in &mut groups {
+            group.completions.iter_mut().for_each(|it| it.information = all(&it.children));
+            group.target.information = all(&group.target.children);
+        }
+        let mut config = riser();
+        let certainty = evaluate(&config, &groups).unwrap();
+        config.mask.law = MaskLaw::InformationGain;
+        let gain = evaluate(&config, &groups).unwrap();
+        prop_assert!(close(certainty.loss, gain.loss), "{} vs {}", certainty.loss, gain.loss);
+        let entries = |it: &crate::objective::Outcome| it.gradient.iter().flatten().flatten().copied().collect::<Vec<f64>>();
+        prop_assert!(entries(&certainty).iter().zip(&entries(&gain)).all(|(a, b)| close(*a, *b)));
+    }
+
+    #[test]
+    fn where_completions_part_at_once_and_for_good_both_levels_are_the_same(seed in any::<u64>()) {
+        let mut groups = batch(seed, 4, 5);
+        for group in &mut groups {
+            for (index, completion) in group.completions.iter_mut().enumerate() {
+                let first = 100 * index as u32;
+                completion.node = (first..first + completion.children.len() as u32).collect();
+            }
+        }
+        let mut config = riser();
+        (config.advantage.normalise, config.advantage.epsilon) = (Normalise::None, 0.0);
+        let sequence = evaluate(&config, &groups).unwrap();
+        config.advantage.level = Level::Node;
+        let node = evaluate(&config, &groups).unwrap();
+        prop_assert!(close(sequence.loss, node.loss), "{} vs {}", sequence.loss, node.loss);
+        prop_assert_eq!(sequence.kl_selected, node.kl_selected);
+        let pairs = sequence.gradient.iter().flatten().flatten().zip(node.gradient.iter().flatten().flatten());
+        prop_assert!(pairs.into_iter().all(|(a, b)| close(*a, *b)));
+    }
+
+    #[test]
+    fn without_mask_and_ratio_the_gradients_of_siblings_cancel(seed in any::<u64>()) {
+        let groups = batch(seed, 4, 6);
+        let mut config = Preset::DrGrpo.config(Vocabulary);
+        (config.surrogate, config.advantage.level) = (crate::objective::Surrogate::Reinforce, Level::Node);
+        let outcome = evaluate(&config, &groups).unwrap();
+        for (group, gradient) in groups.iter().zip(&outcome.gradient) {
+            let first: f64 = gradient.iter().map(|entries| entries[0]).sum();
+            let parts = group.completions.iter().any(|it| it.node[0] != group.completions[0].node[0]);
+            prop_assert!(!parts || first.abs() < 1e-12, "{first}");
+        }
     }
 
     #[test]
