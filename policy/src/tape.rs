@@ -12,6 +12,8 @@ mod transposed;
 
 pub(crate) use sums::Sums;
 pub(crate) use transposed::Transposed;
+#[cfg(test)]
+pub(crate) use transposed::transpose_blocks;
 
 use crate::{
     kernels::{
@@ -25,7 +27,8 @@ use crate::{
     },
     operations::{Operations, Weight},
 };
-use buffers::{Buffer, Buffers};
+pub(crate) use buffers::Buffer;
+use buffers::Buffers;
 use candle_core::Result;
 use std::sync::Arc;
 
@@ -150,6 +153,11 @@ impl Tape {
     /// Numbers of a value, whether it is in memory or not.
     fn len(&self, id: Id) -> usize {
         self.rows(id) * self.width(id)
+    }
+
+    /// The blocks of the transposed head, if the tape has them.
+    pub(crate) fn transposed_head(&self) -> Option<&[f32]> {
+        self.transposed.head()
     }
 
     /// Uses these transposed weights from now on.

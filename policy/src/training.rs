@@ -13,7 +13,7 @@ use crate::{
     forest::Forest,
     kernels::{
         Kernels,
-        score::{Law, measure},
+        score::{self, Law, measure},
     },
     model::Model,
     optimizer::{AdamW, AdamWSettings, Gradients},
@@ -122,9 +122,12 @@ impl Training {
         let law = Law { space, temperature };
         match self.frozen.kernels() {
             Kernels::Fused => {
-                let transposed = self.transposed()?;
+                let transposed = self.transposed(space)?;
+                let size = self.frozen.shape().vocab_size;
+                let kept = |forest: &&Forest| score::kept_len(space, forest.decisions.len(), size);
+                let keep = shards.iter().map(kept).sum::<usize>() <= score::KEPT_NUMBERS;
                 let of_shard = |forest: &&Forest| {
-                    Scored::on_tape(self.tape().with_transposed(transposed.clone()), &self.frozen, forest, law)
+                    Scored::on_tape(self.tape().with_transposed(transposed.clone()), &self.frozen, forest, law, keep)
                 };
                 shards.par_iter().map(of_shard).collect()
             }
@@ -140,7 +143,7 @@ impl Training {
         if model.kernels() == Kernels::Composed {
             return logprobs(model, forest, law);
         }
-        let (tape, logprobs) = Scored::on_tape(self.tape(), model, forest, law)?.cancel();
+        let (tape, logprobs) = Scored::on_tape(self.tape(), model, forest, law, false)?.cancel();
         tape.into_iter().for_each(|tape| self.put_away(tape));
         Ok(logprobs)
     }
@@ -218,12 +221,12 @@ impl Training {
     }
 
     /// The weights as they are now, transposed.
-    fn transposed(&self) -> Result<Arc<Transposed>> {
+    fn transposed(&self, space: LogprobSpace) -> Result<Arc<Transposed>> {
         let slot = || self.transposed.lock().expect("no holder of the lock panics");
         // The memory is ours again as soon as no tape holds it. Nobody waits for the lock while threads are at work.
         let before = std::mem::take(&mut *slot());
         let mut fresh = Arc::try_unwrap(before).unwrap_or_default();
-        fresh.refresh(&self.frozen)?;
+        fresh.refresh(&self.frozen, space)?;
         let fresh = Arc::new(fresh);
         *slot() = fresh.clone();
         Ok(fresh)
