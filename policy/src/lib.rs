@@ -13,6 +13,7 @@ mod descent;
 pub mod exact;
 pub mod forest;
 pub mod kernels;
+pub mod memory;
 pub mod model;
 mod operations;
 pub mod optimizer;

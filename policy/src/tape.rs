@@ -27,8 +27,8 @@ use crate::{
     },
     operations::{Operations, Weight},
 };
-pub(crate) use buffers::Buffer;
 use buffers::Buffers;
+pub(crate) use buffers::{Buffer, Meter};
 use candle_core::Result;
 use std::sync::Arc;
 
@@ -102,6 +102,16 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
+    /// A tape whose memory is counted by `meter`.
+    pub(crate) fn metered(meter: Arc<Meter>) -> Self {
+        Self { buffers: Buffers::metered(meter), ..Self::default() }
+    }
+
+    /// From now on holds at most so many numbers, if no pass needs more.
+    pub(crate) fn set_limit(&mut self, numbers: Option<usize>) {
+        self.buffers.set_limit(numbers);
+    }
+
     /// The numbers of a value, row by row.
     pub(crate) fn value(&self, id: Id) -> &[f32] {
         &self.values[id.0]

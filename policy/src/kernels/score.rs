@@ -18,7 +18,7 @@ mod composed;
 mod forward;
 
 pub(crate) use backward::{Pass, room};
-pub(crate) use blocks::{Head, of_vocabulary};
+pub(crate) use blocks::{Head, of_vocabulary, room as room_numbers};
 pub(crate) use forward::measure as measure_slices;
 
 use super::Kernels;

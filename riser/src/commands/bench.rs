@@ -3,6 +3,8 @@
 mod catalog;
 mod learner;
 mod machine;
+mod objective;
+mod weights;
 mod workload;
 
 use crate::cli::{Format, bench};
@@ -14,6 +16,8 @@ pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()
     match &arguments.subject {
         bench::Subject::Learner(subject) => learner::run(subject, format),
         bench::Subject::Catalog(subject) => catalog::run(subject, format),
+        bench::Subject::Weights(subject) => weights::run(subject, format),
+        bench::Subject::Objective(subject) => objective::run(subject, format),
     }
 }
 

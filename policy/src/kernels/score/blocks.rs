@@ -28,7 +28,7 @@ pub(crate) fn of_vocabulary(size: usize) -> impl Iterator<Item = Block> {
 }
 
 /// Numbers that logits of `decisions` over one block take at most.
-pub(super) fn room(decisions: usize, size: usize) -> usize {
+pub(crate) fn room(decisions: usize, size: usize) -> usize {
     decisions.min(CHUNK_DECISIONS) * BLOCK_TOKENS.min(size)
 }
 
