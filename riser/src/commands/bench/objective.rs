@@ -46,7 +46,7 @@ fn measure(arguments: &Objective) -> anyhow::Result<Vec<Figures>> {
                 + group.target.logprob.len()
         };
         let tokens: usize = batch.iter().map(of_group).sum();
-        Ok(Figures {
+        anyhow::Ok(Figures {
             preset,
             groups: batch.len(),
             tokens,
