@@ -4,6 +4,7 @@
 //! [`RunConfig`] that is passed by reference from then on. Nothing below the program reads the environment. A mistake
 //! is a [`ConfigError`] that names the key and the [`Place`] it was written at.
 
+mod byte_size;
 mod check;
 mod cluster;
 mod error;
@@ -13,6 +14,7 @@ mod pacing;
 mod sections;
 mod store;
 
+pub use byte_size::{ByteSize, ByteSizeError};
 pub use cluster::{ClusterSection, CoordinatorAddress, HostPort, HostPortError, LearnerAddress, Security};
 pub use error::{ConfigError, Conflict, Place};
 pub use layers::{ENVIRONMENT_PREFIX, Sources};

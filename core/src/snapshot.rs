@@ -7,9 +7,12 @@
 use crate::{digest::Digest, ids::PolicyVersion};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
+mod changes;
 mod rounding;
+
+pub use changes::Changes;
 
 /// Number format of a tensor, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,12 +141,22 @@ impl fmt::Display for PolicyIdentity {
 }
 
 /// All tensors of one policy version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PolicySnapshot {
     version: PolicyVersion,
     tensors: Vec<SnapshotTensor>,
     digest: Digest,
+    /// How it came about is no part of what it is.
+    changes: Option<Arc<Changes>>,
 }
+
+impl PartialEq for PolicySnapshot {
+    fn eq(&self, other: &Self) -> bool {
+        (self.version, self.digest, &self.tensors) == (other.version, other.digest, &other.tensors)
+    }
+}
+
+impl Eq for PolicySnapshot {}
 
 impl PolicySnapshot {
     /// Collects the tensors of `version`; they are sorted by name.
@@ -161,7 +174,7 @@ impl PolicySnapshot {
         let digest = digest_of(
             tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.dtype, tensor.shape.as_slice(), tensor.digest)),
         );
-        Ok(Self { version, tensors, digest })
+        Ok(Self { version, tensors, digest, changes: None })
     }
 
     /// Number of optimizer steps behind this policy.

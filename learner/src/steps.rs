@@ -29,7 +29,7 @@ use riser_core::{
     group_set::GroupSet,
     ids::PolicyVersion,
     run_event::{RunEvent, StepRecord},
-    snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
+    snapshot::{PolicyIdentity, PolicySnapshot},
 };
 use riser_proto::{offload::offload, trace};
 use riser_store::Skipped;
@@ -181,7 +181,7 @@ impl Steps {
 
     async fn train(&mut self, stop: &CancellationToken) -> Result<Outcome, StepError> {
         let (version, dtype) = (self.version, self.config.served_dtype);
-        let (policy, snapshot) = self.with_trainer(move |trainer| served(trainer, version, dtype)).await?;
+        let (policy, snapshot) = self.with_trainer(move |trainer| trainer.serve(version, dtype)).await?;
         self.check_resumed(policy)?;
         self.policy = Some(policy);
         let mut digest = policy.digest;
@@ -266,7 +266,7 @@ impl Steps {
         let (metrics, (policy, snapshot)) = self
             .with_trainer(move |trainer| {
                 let metrics = trainer.step(version, &batch)?;
-                Ok((metrics, served(trainer, version.next(), dtype)?))
+                Ok((metrics, trainer.serve(version.next(), dtype)?))
             })
             .instrument(span)
             .await?;
@@ -390,16 +390,6 @@ impl Steps {
             }
         }
     }
-}
-
-/// What the trainer's policy is, and the policy as it is served.
-fn served(
-    trainer: &dyn Trainer,
-    version: PolicyVersion,
-    dtype: TensorDtype,
-) -> Result<(PolicyIdentity, PolicySnapshot), TrainerError> {
-    let policy = trainer.snapshot(version)?;
-    Ok((policy.identity(), policy.served_as(dtype)?))
 }
 
 fn due(version: PolicyVersion, every: u64) -> bool {

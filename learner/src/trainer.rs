@@ -1,6 +1,11 @@
 //! What the learner needs from a model.
 
-use riser_core::{digest::Digest, group::RolloutGroup, ids::PolicyVersion, snapshot::PolicySnapshot};
+use riser_core::{
+    digest::Digest,
+    group::RolloutGroup,
+    ids::PolicyVersion,
+    snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype},
+};
 use riser_store::Contents;
 use std::collections::BTreeMap;
 
@@ -36,6 +41,20 @@ pub trait Trainer: Send + 'static {
     /// # Errors
     /// For example a tensor that is no longer finite.
     fn snapshot(&self, version: PolicyVersion) -> Result<PolicySnapshot, TrainerError>;
+
+    /// What the present policy is, and the policy as workers receive it, in `dtype`. A trainer that knows what its last
+    /// step changed of it may say so ([`PolicySnapshot::with_changes`]).
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot).
+    fn serve(
+        &mut self,
+        version: PolicyVersion,
+        dtype: TensorDtype,
+    ) -> Result<(PolicyIdentity, PolicySnapshot), TrainerError> {
+        let policy = self.snapshot(version)?;
+        Ok((policy.identity(), policy.served_as(dtype)?))
+    }
 
     /// Measures the present policy.
     ///

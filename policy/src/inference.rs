@@ -13,6 +13,7 @@ use crate::{cost::Cost, kernels::Kernels, model::Model, shards, tape::Transposed
 use candle_core::Result;
 use prefixes::Prefixes;
 use rayon::prelude::*;
+use riser_core::logprob_space::LogprobSpace;
 use std::sync::{Mutex, MutexGuard};
 use workspace::Workspace;
 
@@ -42,7 +43,8 @@ impl Inference {
     pub fn new(model: Model) -> Result<Self> {
         let mut transposed = Transposed::default();
         if model.kernels() == Kernels::Fused {
-            transposed.refresh(&model)?;
+            // Both spaces may be asked for; a second copy of the whole head would be dear for what it saves.
+            transposed.refresh(&model, LogprobSpace::Catalog)?;
         }
         Ok(Self {
             model,

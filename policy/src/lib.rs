@@ -14,6 +14,7 @@ pub mod exact;
 pub mod forest;
 pub mod inference;
 pub mod kernels;
+pub mod memory;
 pub mod model;
 mod operations;
 pub mod optimizer;

@@ -7,13 +7,24 @@
 
 use crate::{
     checkpoint::{CheckpointError, read_tensors, tensor_bytes},
-    kernels::{Kernels, adamw, lanes, storage::with_slices},
+    kernels::{
+        Kernels, adamw, lanes,
+        matrix::Store,
+        storage::{with_slice_mut, with_slices},
+    },
     parameters::Parameters,
     tape::Sums,
 };
-use candle_core::{Device, Result, Tensor, backprop::GradStore};
+use candle_core::{DType, Device, Result, Tensor, backprop::GradStore};
+use notes::Notes;
 use rayon::prelude::*;
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    path::Path,
+    sync::Arc,
+};
+
+pub(crate) mod notes;
 
 /// Constants of the update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,7 +41,11 @@ pub struct AdamWSettings {
 
 /// Sum of gradients over forests, by parameter name.
 #[derive(Debug, Default)]
-pub struct Gradients(BTreeMap<String, Tensor>);
+pub struct Gradients {
+    of_parameter: BTreeMap<String, Tensor>,
+    /// Whether anything was added; else there is only memory to be used again.
+    is_begun: bool,
+}
 
 impl Gradients {
     /// The gradients of one backward pass.
@@ -42,23 +57,27 @@ impl Gradients {
             Some(grad) => Ok((name.clone(), grad.clone())),
             None => candle_core::bail!("parameter `{name}` received no gradient"),
         };
-        Ok(Self(parameters.vars().iter().map(of_parameter).collect::<Result<_>>()?))
+        let of_parameter = parameters.vars().iter().map(of_parameter).collect::<Result<_>>()?;
+        Ok(Self { of_parameter, is_begun: true })
     }
 
-    /// The gradients that were summed side by side.
+    /// Adds the gradients that were summed side by side, in memory that is used again.
     ///
     /// # Errors
     /// Names a parameter that received no gradient.
-    pub(crate) fn of_sums(parameters: &Parameters, sums: &[Sums]) -> Result<Self> {
-        let of_parameter = |(index, (name, var)): (usize, (&String, &candle_core::Var))| match Sums::total(
-            sums,
-            index,
-            var.as_tensor(),
-        )? {
-            Some(total) => Ok((name.clone(), total)),
-            None => candle_core::bail!("parameter `{name}` received no gradient"),
-        };
-        Ok(Self(parameters.vars().iter().enumerate().map(of_parameter).collect::<Result<_>>()?))
+    pub(crate) fn add_sums(&mut self, parameters: &Parameters, sums: &[Sums]) -> Result<()> {
+        let into = if std::mem::replace(&mut self.is_begun, true) { Store::Accumulate } else { Store::Overwrite };
+        for (index, (name, var)) in parameters.vars().iter().enumerate() {
+            if !Sums::have(sums, index) {
+                candle_core::bail!("parameter `{name}` received no gradient");
+            }
+            let sum = match self.of_parameter.entry(name.clone()) {
+                Entry::Occupied(present) => present.into_mut(),
+                Entry::Vacant(place) => place.insert(Tensor::zeros(var.shape(), DType::F32, var.device())?),
+            };
+            with_slice_mut(sum, |sum| Sums::total(sums, index, sum, into))?;
+        }
+        Ok(())
     }
 
     /// Adds further gradients of the same parameters.
@@ -66,19 +85,24 @@ impl Gradients {
     /// # Errors
     /// Whatever candle reports.
     pub fn add(&mut self, further: Self) -> Result<()> {
-        if self.0.is_empty() {
+        if !self.is_begun {
             *self = further;
             return Ok(());
         }
-        self.0.iter_mut().zip(further.0.values()).try_for_each(|((_, sum), grad)| {
+        self.of_parameter.iter_mut().zip(further.of_parameter.values()).try_for_each(|((_, sum), grad)| {
             *sum = (&*sum + grad)?;
             Ok(())
         })
     }
 
+    /// Starts again at zero.
+    pub(crate) fn reset(&mut self) {
+        self.is_begun = false;
+    }
+
     /// The gradient of a parameter, if one was added.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.0.get(name)
+        self.of_parameter.get(name).filter(|_| self.is_begun)
     }
 
     /// Euclidean norm over all parameters, summed in name order.
@@ -86,7 +110,7 @@ impl Gradients {
     /// # Errors
     /// Whatever candle reports.
     pub fn norm(&self) -> Result<f64> {
-        let squares = self.0.values().map(|grad| match grad.device() {
+        let squares = self.of_parameter.values().map(|grad| match grad.device() {
             Device::Cpu => with_slices([grad], |[grad]| Ok(squared_norm(grad))),
             _ => Ok(f64::from(grad.sqr()?.sum_all()?.to_scalar::<f32>()?)),
         });
@@ -102,12 +126,12 @@ fn squared_norm(values: &[f32]) -> f64 {
 
 /// The optimizer's state: two moments per parameter and the step count.
 ///
-/// A clone is cheap and stays as it is: updates replace the moments and never write into them.
+/// A clone is cheap and stays as it is: an update writes into the moments only if no clone shares them, else into copies.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     settings: AdamWSettings,
     step: u64,
-    moments: BTreeMap<String, (Tensor, Tensor)>,
+    moments: BTreeMap<String, Arc<(Tensor, Tensor)>>,
 }
 
 impl AdamW {
@@ -116,8 +140,9 @@ impl AdamW {
     /// # Errors
     /// Whatever candle reports.
     pub fn new(parameters: &Parameters, settings: AdamWSettings) -> Result<Self> {
-        let zeros =
-            |(name, var): (&String, &candle_core::Var)| Ok((name.clone(), (var.zeros_like()?, var.zeros_like()?)));
+        let zeros = |(name, var): (&String, &candle_core::Var)| {
+            Ok((name.clone(), Arc::new((var.zeros_like()?, var.zeros_like()?))))
+        };
         Ok(Self { settings, step: 0, moments: parameters.vars().iter().map(zeros).collect::<Result<_>>()? })
     }
 
@@ -131,6 +156,17 @@ impl AdamW {
     /// # Errors
     /// If the gradient is not finite: nothing is changed then.
     pub fn update(&mut self, parameters: &Parameters, gradients: &Gradients, learning_rate: f64) -> Result<f64> {
+        self.noted_update(parameters, gradients, learning_rate, None)
+    }
+
+    /// [`update`](Self::update) that notes on the CPU what became of the served values.
+    pub(crate) fn noted_update(
+        &mut self,
+        parameters: &Parameters,
+        gradients: &Gradients,
+        learning_rate: f64,
+        mut notes: Option<&mut Notes>,
+    ) -> Result<f64> {
         let norm = gradients.norm()?;
         if !norm.is_finite() {
             candle_core::bail!(
@@ -151,16 +187,26 @@ impl AdamW {
             eps: self.settings.eps as f32,
             kept: (1.0 - learning_rate * self.settings.weight_decay) as f32,
         };
-        for (name, var) in parameters.vars() {
-            let (m, v) = self.moments.get_mut(name).expect("moments were made for every parameter");
+        for (place, (name, var)) in parameters.vars().iter().enumerate() {
+            let moments = self.moments.get_mut(name).expect("moments were made for every parameter");
             let Some(grad) = gradients.get(name) else {
                 candle_core::bail!("parameter `{name}` has no gradient");
             };
             let weight = var.as_tensor().detach();
-            let (weight, new_m, new_v) =
-                adamw::update(Kernels::for_device(parameters.device()), &weight, grad, m, v, rule)?;
-            var.set(&weight)?;
-            (*m, *v) = (new_m, new_v);
+            match Kernels::for_device(parameters.device()) {
+                Kernels::Fused => {
+                    if Arc::get_mut(moments).is_none() {
+                        *moments = Arc::new((moments.0.copy()?, moments.1.copy()?));
+                    }
+                    let noted = notes.as_mut().map(|notes| notes.of_parameter(place));
+                    adamw::update(&weight, grad, (&moments.0, &moments.1), rule, noted)?;
+                }
+                Kernels::Composed => {
+                    let (weight, m, v) = adamw::composed(&weight, grad, &moments.0, &moments.1, rule)?;
+                    var.set(&weight)?;
+                    *moments = Arc::new((m, v));
+                }
+            }
         }
         Ok(norm)
     }
@@ -175,7 +221,7 @@ impl AdamW {
         let moments = self
             .moments
             .iter()
-            .flat_map(|(name, (m, v))| [(format!("m.{name}"), m.clone()), (format!("v.{name}"), v.clone())]);
+            .flat_map(|(name, both)| [(format!("m.{name}"), both.0.clone()), (format!("v.{name}"), both.1.clone())]);
         tensor_bytes(path, moments.chain([("step".to_owned(), step)]))
     }
 
@@ -202,7 +248,7 @@ impl AdamW {
                 tensor.to_device(parameters.device()).map_err(|error| content(error.to_string()))
             };
             let pair = (moment("m")?, moment("v")?);
-            moments.insert(name.clone(), pair);
+            moments.insert(name.clone(), Arc::new(pair));
         }
         Ok(Self { settings, step: step as u64, moments })
     }
@@ -234,9 +280,9 @@ mod tests {
         let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
         for k in 1..=3 {
             // loss = k sum w^2, gradient 2 k w
-            let mut gradients = Gradients::default();
+            let mut gradients = Gradients { is_begun: true, ..Gradients::default() };
             for (name, var) in parameters.vars() {
-                gradients.0.insert(name.clone(), (var.as_tensor().detach() * (2.0 * f64::from(k))).unwrap());
+                gradients.of_parameter.insert(name.clone(), (var.as_tensor().detach() * (2.0 * f64::from(k))).unwrap());
             }
             let norm = w.iter().map(|w| (2.0 * f64::from(k) * w).powi(2)).sum::<f64>().sqrt();
             let scale = (1.0 / (norm + 1e-6)).min(1.0);
@@ -256,7 +302,8 @@ mod tests {
 
     /// Gradients that depend on the parameters.
     fn wave(parameters: &Parameters) -> Gradients {
-        Gradients(parameters.vars().iter().map(|(name, var)| (name.clone(), var.as_tensor().detach())).collect())
+        let copy = |(name, var): (&String, &candle_core::Var)| (name.clone(), var.as_tensor().copy().unwrap());
+        Gradients { of_parameter: parameters.vars().iter().map(copy).collect(), is_begun: true }
     }
 
     #[test]

@@ -1,9 +1,14 @@
 //! The trainable parameters: f32 variables by Hugging Face name, always visited in name order.
 
-use crate::{inference::Inference, kernels::Kernels, model::Model, shape::Shape};
-use bytes::Bytes;
+use crate::{
+    inference::Inference,
+    kernels::{Kernels, storage::with_slices},
+    model::Model,
+    shape::Shape,
+};
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand_distr::{Distribution, Normal};
+use rayon::prelude::*;
 use riser_core::{
     digest::Digest,
     ids::PolicyVersion,
@@ -138,11 +143,11 @@ impl Parameters {
     /// # Errors
     /// [`SnapshotError::NotFinite`] if training has diverged.
     pub fn snapshot(&self, version: PolicyVersion) -> std::result::Result<PolicySnapshot, SnapshotError> {
-        let tensors = self.vars.iter().map(|(name, var)| {
-            let values = var.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("variables are f32");
-            let bytes = Bytes::from(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        let tensors = self.vars.par_iter().map(|(name, var)| {
+            let host = var.to_device(&Device::Cpu);
+            let bytes = host.and_then(|host| with_slices([&host], |[values]| Ok(little_endian(values))));
             let shape = var.dims().iter().map(|&extent| extent as u64).collect();
-            SnapshotTensor::new(name.clone(), shape, TensorDtype::F32, bytes)
+            SnapshotTensor::new(name.clone(), shape, TensorDtype::F32, bytes.expect("variables are f32").into())
         });
         PolicySnapshot::new(version, tensors.collect::<std::result::Result<_, _>>()?)
     }
@@ -170,6 +175,12 @@ impl Parameters {
         });
         Self::from_tensors(shape, tensors.collect::<Result<_>>()?, device)
     }
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; 4 * values.len()];
+    bytes.as_chunks_mut::<4>().0.iter_mut().zip(values).for_each(|(bytes, value)| *bytes = value.to_le_bytes());
+    bytes
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::{
     cost::Cost,
     forest::Forest,
     kernels::score::{Law, Measured, measure},
+    memory::{self, Allowance, MemoryError, MemoryPlan},
     model::Model,
     optimizer::AdamWSettings,
     parameters::Parameters,
@@ -29,12 +30,23 @@ use report::Tally;
 use riser_core::{
     digest::Digest,
     group::RolloutGroup,
-    ids::ItemIndex,
+    ids::{ItemIndex, PolicyVersion},
     information::{ItemPrior, Popularity},
     logprob_space::LogprobSpace,
     objective::{self, ObjectiveConfig, ObjectiveError, Source},
     prefix_tree::PrefixTree,
+    snapshot::{PolicyIdentity, PolicySnapshot, SnapshotError, TensorDtype},
 };
+use std::ops::Range;
+
+/// A batch in pieces.
+struct Cut<'g> {
+    shards: Vec<GroupForest<'g>>,
+    /// Runs of shards that are passed together.
+    passes: Vec<Range<usize>>,
+    /// Rows that a shard should have.
+    per_shard: usize,
+}
 
 /// Of so many groups one is scored by the reference policy although only the log asks for it: the penalty looks at the few
 /// groups with a hit and a miss, and the log would otherwise know the divergence of these alone.
@@ -53,6 +65,8 @@ pub struct ReinforceSettings {
     pub minibatches: usize,
     /// Most forest rows in one pass.
     pub micro_batch_tokens: usize,
+    /// Most bytes of training, see [`crate::memory`]; on the CPU only.
+    pub memory_limit: Option<usize>,
     /// Learning rate over the run, by optimizer step.
     pub schedule: Schedule,
     /// Optimizer constants.
@@ -74,6 +88,9 @@ pub enum ReinforceError {
         /// The catalog.
         catalog: Digest,
     },
+    /// Not even one tree fits.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
 }
 
 /// The parts of a step, in order; all but the last may come once per micro-batch.
@@ -109,7 +126,8 @@ impl Reinforce {
     ///
     /// # Errors
     /// Whatever candle reports.
-    pub fn new(training: Training, reference: &Parameters, settings: ReinforceSettings) -> Result<Self> {
+    pub fn new(mut training: Training, reference: &Parameters, settings: ReinforceSettings) -> Result<Self> {
+        training.set_frugal(settings.memory_limit.is_some());
         let needed = settings.objective.needs_reference();
         let reference = if needed { Some(reference.duplicate()?.inference_model()?) } else { None };
         Ok(Self { settings, training, reference, prior: ItemPrior::Uniform })
@@ -131,6 +149,18 @@ impl Reinforce {
 
     fn needs_popularity(&self) -> bool {
         self.settings.objective.needs_information() && self.settings.objective.mask.source == Source::Popularity
+    }
+
+    /// The policy as it is served, see [`Training::serve`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn serve(
+        &mut self,
+        version: PolicyVersion,
+        dtype: TensorDtype,
+    ) -> std::result::Result<(PolicyIdentity, PolicySnapshot), SnapshotError> {
+        self.training.serve(version, dtype)
     }
 
     /// Trains on one batch of groups, ordered by id.
@@ -169,19 +199,108 @@ impl Reinforce {
         Ok(tally.report())
     }
 
+    /// The groups as the objective reads them, scored by the present policy and, where it is asked for, the reference.
+    ///
+    /// # Errors
+    /// [`ReinforceError`].
+    pub fn scored(
+        &self,
+        catalog: &PrefixTree,
+        groups: &[RolloutGroup],
+    ) -> std::result::Result<Vec<objective::Group>, ReinforceError> {
+        let Cut { shards, passes, per_shard } = self.cut(catalog, groups)?;
+        let mut batch = vec![];
+        for pass in passes {
+            let shards = &shards[pass];
+            for (shard, scored) in shards.iter().zip(self.forward(shards)?) {
+                batch.extend(shard.objective_groups(scored.logprobs()));
+            }
+        }
+        self.add_reference(catalog, groups, per_shard, &mut batch)?;
+        Ok(batch)
+    }
+
     /// What a step on `groups` costs.
     pub fn cost(&self, catalog: &PrefixTree, groups: &[RolloutGroup]) -> Cost {
         let mut cost = Cost::default();
-        for shard in self.shards(catalog, &groups.iter().collect::<Vec<_>>()) {
+        let per_shard = self.rows_per_shard();
+        for shard in self.shards(catalog, &groups.iter().collect::<Vec<_>>(), per_shard) {
             cost += Cost::of(&shard.forest, self.training.parameters().shape(), self.settings.space);
         }
         cost
     }
 
-    fn shards<'g>(&self, catalog: &PrefixTree, groups: &[&'g RolloutGroup]) -> Vec<GroupForest<'g>> {
-        let ReinforceSettings { objective, space, micro_batch_tokens: budget, .. } = self.settings;
-        let per_shard = shards::rows_per_shard(budget, self.training.inference_model().kernels());
+    /// The memory that a step on `groups` takes.
+    ///
+    /// # Errors
+    /// [`MemoryError`] if that is more than there may be.
+    pub fn memory(
+        &self,
+        catalog: &PrefixTree,
+        groups: &[RolloutGroup],
+    ) -> std::result::Result<MemoryPlan, MemoryError> {
+        let Cut { shards, passes, .. } = self.cut(catalog, groups)?;
+        let forests: Vec<&Forest> = shards.iter().map(|shard| &shard.forest).collect();
+        let of_shard = |forest: &&Forest, keep| self.training.tape_numbers(forest, self.settings.space, keep);
+        let of_pass = |pass: &Range<usize>| {
+            let keep = self.training.keeps_exponentials(self.settings.space, &forests[pass.clone()]);
+            forests[pass.clone()].iter().map(|forest| of_shard(forest, keep)).sum::<usize>()
+        };
+        let beside = match self.reference {
+            Some(_) => forests.iter().map(|forest| of_shard(forest, false)).max().unwrap_or(0),
+            None => 0,
+        };
+        let tape_numbers = passes.iter().map(of_pass).max().unwrap_or(0) + beside;
+        Ok(MemoryPlan {
+            fixed_bytes: self.allowance(usize::MAX).fixed,
+            tape_bytes: memory::bytes(tape_numbers),
+            passes: passes.len(),
+        })
+    }
+
+    fn allowance(&self, limit: usize) -> Allowance {
+        let has_reference = self.reference.is_some();
+        let fixed = memory::fixed_bytes(self.training.parameters().num_scalars(), has_reference);
+        Allowance { limit, fixed, has_reference }
+    }
+
+    fn rows_per_shard(&self) -> usize {
+        shards::rows_per_shard(self.settings.micro_batch_tokens, self.training.inference_model().kernels())
+    }
+
+    fn shards<'g>(&self, catalog: &PrefixTree, groups: &[&'g RolloutGroup], per_shard: usize) -> Vec<GroupForest<'g>> {
+        let ReinforceSettings { objective, space, .. } = self.settings;
         GroupForest::build(catalog, groups, &objective, space, per_shard)
+    }
+
+    /// Cuts a batch into shards and passes.
+    fn cut<'g>(&self, catalog: &PrefixTree, groups: &'g [RolloutGroup]) -> std::result::Result<Cut<'g>, MemoryError> {
+        let all: Vec<&RolloutGroup> = groups.iter().collect();
+        let per_shard = self.rows_per_shard();
+        let shards = self.shards(catalog, &all, per_shard);
+        let rows: Vec<usize> = shards.iter().map(|shard| shard.forest.num_rows()).collect();
+        let by_rows = shards::cut(&rows, self.settings.micro_batch_tokens);
+        let Some(limit) = self.settings.memory_limit else {
+            return Ok(Cut { shards, passes: by_rows, per_shard });
+        };
+        let allowance = self.allowance(limit);
+        // What a shard takes must not depend on its neighbours, so as if it kept its exponentials.
+        let bytes = |shards: &[GroupForest<'_>]| -> Vec<usize> {
+            let of_shard =
+                |shard: &GroupForest<'_>| self.training.tape_numbers(&shard.forest, self.settings.space, true);
+            shards.iter().map(|shard| memory::bytes(of_shard(shard))).collect()
+        };
+        let of_shards = bytes(&shards);
+        if let Ok(by_bytes) = allowance.cut(&of_shards) {
+            let passes = if allowance.fits(&of_shards, &by_rows) { by_rows } else { by_bytes };
+            return Ok(Cut { shards, passes, per_shard });
+        }
+        let trees = self.shards(catalog, &all, 1);
+        let bytes = bytes(&trees);
+        match allowance.cut(&bytes) {
+            Ok(passes) => Ok(Cut { shards: trees, passes, per_shard: 1 }),
+            Err(place) => Err(allowance.error(trees[place].forest.num_rows(), bytes[place])),
+        }
     }
 
     /// One optimizer step.
@@ -192,10 +311,8 @@ impl Reinforce {
         tally: &mut Tally,
         ended: &mut dyn FnMut(Phase),
     ) -> std::result::Result<(), ReinforceError> {
-        let ReinforceSettings { objective, micro_batch_tokens: budget, .. } = self.settings;
-        let shards = self.shards(catalog, &groups.iter().collect::<Vec<_>>());
-        let lengths: Vec<usize> = shards.iter().map(|shard| shard.forest.num_rows()).collect();
-        let micro_batches = shards::cut(&lengths, budget);
+        let objective = self.settings.objective;
+        let Cut { shards, passes: micro_batches, per_shard } = self.cut(catalog, groups)?;
         ended(Phase::Forest);
         let mut batch = vec![];
         let mut kept: Option<Vec<Scored>> = None;
@@ -213,7 +330,7 @@ impl Reinforce {
             // A single micro-batch's graph is still there for the backward pass; several would not fit in memory.
             kept = (micro_batches.len() == 1).then_some(scored);
         }
-        self.add_reference(catalog, groups, &mut batch)?;
+        self.add_reference(catalog, groups, per_shard, &mut batch)?;
         ended(Phase::Measure);
         let outcome = objective::evaluate(&objective, &batch)?;
         ended(Phase::Objective);
@@ -256,6 +373,7 @@ impl Reinforce {
         &self,
         catalog: &PrefixTree,
         groups: &[RolloutGroup],
+        per_shard: usize,
         batch: &mut [objective::Group],
     ) -> Result<()> {
         let Some(reference) = &self.reference else {
@@ -265,12 +383,16 @@ impl Reinforce {
         objective::passing(batch).into_iter().for_each(|place| wanted[place] = true);
         let (groups, mut batch): (Vec<_>, Vec<_>) =
             groups.iter().zip(batch).zip(wanted).filter(|(_, wanted)| *wanted).map(|(pair, _)| pair).unzip();
-        let shards = self.shards(catalog, &groups);
+        let shards = self.shards(catalog, &groups, per_shard);
         let ReinforceSettings { space, temperature, .. } = self.settings;
         let of_shard = |shard: &GroupForest<'_>| {
             self.training.logprobs_under(reference, &shard.forest, Law { space, temperature })
         };
-        let logprobs = shards.par_iter().map(of_shard).collect::<Result<Vec<_>>>()?;
+        // Where memory is limited there is one tape for this.
+        let logprobs = match self.settings.memory_limit {
+            Some(_) => shards.iter().map(of_shard).collect::<Result<Vec<_>>>()?,
+            None => shards.par_iter().map(of_shard).collect::<Result<Vec<_>>>()?,
+        };
         let scored = shards.iter().zip(&logprobs).flat_map(|(shard, logprobs)| shard.completions(logprobs));
         for (group, scored) in batch.iter_mut().zip(scored) {
             for (completion, logprobs) in group.completions.iter_mut().zip(scored) {

@@ -27,8 +27,12 @@ pub(crate) fn rows_per_shard(budget: usize, kernels: Kernels) -> usize {
 
 /// The lanes of shards with `rows` each, for a model of `num_scalars` parameters.
 pub(crate) fn lanes(rows: &[usize], num_scalars: usize) -> Vec<Range<usize>> {
-    let most = (MAX_GRADIENT_SCALARS / num_scalars.max(1)).clamp(1, MOST_LANES);
-    cut(rows, rows.iter().sum::<usize>().div_ceil(most))
+    cut(rows, rows.iter().sum::<usize>().div_ceil(most_lanes(num_scalars)))
+}
+
+/// Most lanes of a model of `num_scalars` parameters.
+pub(crate) fn most_lanes(num_scalars: usize) -> usize {
+    (MAX_GRADIENT_SCALARS / num_scalars.max(1)).clamp(1, MOST_LANES)
 }
 
 /// Cuts a list of trees with `rows` each into runs of about equal size, as many as runs of `limit` rows would take.

@@ -12,6 +12,8 @@ mod transposed;
 
 pub(crate) use sums::Sums;
 pub(crate) use transposed::Transposed;
+#[cfg(test)]
+pub(crate) use transposed::transpose_blocks;
 
 use crate::{
     kernels::{
@@ -25,7 +27,8 @@ use crate::{
     },
     operations::{Operations, Weight},
 };
-use buffers::{Buffer, Buffers};
+use buffers::Buffers;
+pub(crate) use buffers::{Buffer, Meter};
 use candle_core::Result;
 use std::sync::Arc;
 
@@ -99,6 +102,16 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
+    /// A tape whose memory is counted by `meter`.
+    pub(crate) fn metered(meter: Arc<Meter>) -> Self {
+        Self { buffers: Buffers::metered(meter), ..Self::default() }
+    }
+
+    /// From now on holds at most so many numbers, if no pass needs more.
+    pub(crate) fn set_limit(&mut self, numbers: Option<usize>) {
+        self.buffers.set_limit(numbers);
+    }
+
     /// The numbers of a value, row by row.
     pub(crate) fn value(&self, id: Id) -> &[f32] {
         &self.values[id.0]
@@ -150,6 +163,11 @@ impl Tape {
     /// Numbers of a value, whether it is in memory or not.
     fn len(&self, id: Id) -> usize {
         self.rows(id) * self.width(id)
+    }
+
+    /// The blocks of the transposed head, if the tape has them.
+    pub(crate) fn transposed_head(&self) -> Option<&[f32]> {
+        self.transposed.head()
     }
 
     /// Uses these transposed weights from now on.

@@ -13,18 +13,23 @@ use crate::{
     forest::Forest,
     kernels::{
         Kernels,
-        score::{Law, measure},
+        score::{self, Law, measure},
     },
+    memory::{self, Extent},
     model::Model,
-    optimizer::{AdamW, AdamWSettings, Gradients},
+    optimizer::{AdamW, AdamWSettings, Gradients, notes::Notes},
     parameters::Parameters,
     shards,
-    tape::{Sums, Tape, Transposed},
+    tape::{Meter, Sums, Tape, Transposed},
 };
 use candle_core::{Result, Tensor};
 use pass::{Pass, TapePass, graph_gradients};
 use rayon::prelude::*;
-use riser_core::logprob_space::LogprobSpace;
+use riser_core::{
+    ids::PolicyVersion,
+    logprob_space::LogprobSpace,
+    snapshot::{PolicyIdentity, PolicySnapshot, SnapshotError, TensorDtype},
+};
 use std::sync::{Arc, Mutex};
 
 /// A pass with a coefficient per edge.
@@ -37,10 +42,16 @@ pub struct Training {
     model: Model,
     frozen: Model,
     optimizer: AdamW,
+    /// What updates do to the served policy, once one was served.
+    notes: Option<Notes>,
     gradients: Gradients,
     has_gradients: bool,
     /// Not in use at the moment, with their memory.
     tapes: Mutex<Vec<Tape>>,
+    /// Whether tapes hold no more than a pass needs ([`crate::memory`]); else they keep what may be of use.
+    is_frugal: bool,
+    /// Numbers on all tapes.
+    meter: Arc<Meter>,
     /// The weights of the last forward pass, for their memory.
     transposed: Mutex<Arc<Transposed>>,
     /// Memory for the gradients of the shards, see [`shards::lanes`].
@@ -75,9 +86,12 @@ impl Training {
             model,
             frozen,
             optimizer,
+            notes: None,
             gradients: Gradients::default(),
             has_gradients: false,
             tapes: Mutex::default(),
+            is_frugal: false,
+            meter: Arc::default(),
             transposed: Mutex::default(),
             sums: vec![],
         })
@@ -122,11 +136,13 @@ impl Training {
         let law = Law { space, temperature };
         match self.frozen.kernels() {
             Kernels::Fused => {
-                let transposed = self.transposed()?;
-                let of_shard = |forest: &&Forest| {
-                    Scored::on_tape(self.tape().with_transposed(transposed.clone()), &self.frozen, forest, law)
+                let transposed = self.transposed(space)?;
+                let keep = self.keeps_exponentials(space, shards);
+                let tapes: Vec<Tape> = self.tapes_for(shards, space, keep);
+                let of_shard = |(forest, tape): (&&Forest, Tape)| {
+                    Scored::on_tape(tape.with_transposed(transposed.clone()), &self.frozen, forest, law, keep)
                 };
-                shards.par_iter().map(of_shard).collect()
+                shards.par_iter().zip(tapes).map(of_shard).collect()
             }
             Kernels::Composed => shards.iter().map(|forest| Scored::with_graph(&self.model, forest, law)).collect(),
         }
@@ -140,7 +156,9 @@ impl Training {
         if model.kernels() == Kernels::Composed {
             return logprobs(model, forest, law);
         }
-        let (tape, logprobs) = Scored::on_tape(self.tape(), model, forest, law)?.cancel();
+        let mut tape = self.tape();
+        tape.set_limit(self.is_frugal.then(|| self.tape_numbers(forest, law.space, false)));
+        let (tape, logprobs) = Scored::on_tape(tape, model, forest, law, false)?.cancel();
         tape.into_iter().for_each(|tape| self.put_away(tape));
         Ok(logprobs)
     }
@@ -212,25 +230,60 @@ impl Training {
             Result::Ok(())
         };
         lanes.into_par_iter().zip(&mut *used).try_for_each(of_lane)?;
-        self.gradients.add(Gradients::of_sums(&self.parameters, used)?)?;
+        self.gradients.add_sums(&self.parameters, used)?;
         self.sums = sums;
         Ok(())
     }
 
     /// The weights as they are now, transposed.
-    fn transposed(&self) -> Result<Arc<Transposed>> {
+    fn transposed(&self, space: LogprobSpace) -> Result<Arc<Transposed>> {
         let slot = || self.transposed.lock().expect("no holder of the lock panics");
         // The memory is ours again as soon as no tape holds it. Nobody waits for the lock while threads are at work.
         let before = std::mem::take(&mut *slot());
         let mut fresh = Arc::try_unwrap(before).unwrap_or_default();
-        fresh.refresh(&self.frozen)?;
+        fresh.refresh(&self.frozen, space)?;
         let fresh = Arc::new(fresh);
         *slot() = fresh.clone();
         Ok(fresh)
     }
 
+    /// Whether passes over these shards side by side may keep the exponentials of their logits.
+    pub(crate) fn keeps_exponentials(&self, space: LogprobSpace, shards: &[&Forest]) -> bool {
+        let size = self.frozen.shape().vocab_size;
+        let kept = shards.iter().map(|forest| score::kept_len(space, forest.decisions.len(), size));
+        kept.sum::<usize>() <= score::KEPT_NUMBERS
+    }
+
+    /// Most numbers on a tape that passes a forest.
+    pub(crate) fn tape_numbers(&self, forest: &Forest, space: LogprobSpace, keep: bool) -> usize {
+        memory::tape_numbers(self.parameters.shape(), space, Extent::of(forest), keep)
+    }
+
+    /// Lets tapes hold no more than a pass needs, or what may be of use.
+    pub(crate) fn set_frugal(&mut self, is_frugal: bool) {
+        self.is_frugal = is_frugal;
+    }
+
+    /// Most bytes that all tapes together have held.
+    pub fn most_tape_bytes(&self) -> usize {
+        memory::bytes(self.meter.most())
+    }
+
+    /// A tape for every shard.
+    fn tapes_for(&self, shards: &[&Forest], space: LogprobSpace, keep: bool) -> Vec<Tape> {
+        let mut tapes: Vec<Tape> = shards.iter().map(|_| self.tape()).collect();
+        if self.is_frugal {
+            // All others let go before the first of these grows.
+            self.tapes.lock().expect("no holder of the lock panics").clear();
+            let limits = shards.iter().map(|forest| self.tape_numbers(forest, space, keep));
+            tapes.iter_mut().zip(limits).for_each(|(tape, limit)| tape.set_limit(Some(limit)));
+        }
+        tapes
+    }
+
     fn tape(&self) -> Tape {
-        self.tapes.lock().expect("no holder of the lock panics").pop().unwrap_or_default()
+        let kept = self.tapes.lock().expect("no holder of the lock panics").pop();
+        kept.unwrap_or_else(|| Tape::metered(self.meter.clone()))
     }
 
     fn put_away(&self, tape: Tape) {
@@ -248,11 +301,37 @@ impl Training {
     /// # Errors
     /// If the gradient is not finite.
     pub fn update(&mut self, learning_rate: f64) -> Result<f64> {
-        let gradients = std::mem::take(&mut self.gradients);
         if !std::mem::take(&mut self.has_gradients) {
+            self.gradients.reset();
             return Ok(0.0);
         }
-        self.optimizer.update(&self.parameters, &gradients, learning_rate)
+        if let Some(notes) = &mut self.notes {
+            notes.begin(&self.parameters);
+        }
+        let norm =
+            self.optimizer.noted_update(&self.parameters, &self.gradients, learning_rate, self.notes.as_mut())?;
+        self.gradients.reset();
+        Ok(norm)
+    }
+
+    /// What the policy is, and the policy as it is served in `dtype`. After one update since the last call it knows its
+    /// [changes](riser_core::snapshot::Changes): the update has noted them in passing.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotFinite`] if training has diverged, or for a value beyond the largest of `dtype`.
+    pub fn serve(
+        &mut self,
+        version: PolicyVersion,
+        dtype: TensorDtype,
+    ) -> std::result::Result<(PolicyIdentity, PolicySnapshot), SnapshotError> {
+        let policy = self.parameters.snapshot(version)?;
+        let served = match self.notes.take() {
+            Some(notes) => notes.serve(&policy, dtype)?,
+            None => policy.served_as(dtype)?,
+        };
+        // Updates elsewhere are made by other means, and note nothing.
+        self.notes = self.parameters.device().is_cpu().then(|| Notes::since(&served, dtype));
+        Ok((policy.identity(), served))
     }
 }
 

@@ -113,6 +113,7 @@ pub fn reinforce(config: &RunConfig) -> ReinforceSettings {
         temperature: config.rollout.temperature as f32,
         minibatches: optimizer.minibatches,
         micro_batch_tokens: config.train.micro_batch_tokens,
+        memory_limit: config.train.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
         schedule: Schedule {
             peak: optimizer.learning_rate,
             warmup_steps: optimizer.warmup_steps,

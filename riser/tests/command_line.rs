@@ -183,6 +183,55 @@ fn a_folder_that_is_not_a_run_has_no_report() {
 }
 
 #[test]
+fn bench_weights_and_bench_objective_report_figures_that_fit_each_other() {
+    let sizes = ["--hidden", "64", "--layers", "2", "--items", "60", "--prompt-tokens", "9", "--groups", "3"];
+    for (served, bytes) in [("bf16", 2.0), ("f32", 4.0)] {
+        let options = ["bench", "weights", "--format", "json", "--updates", "2", "--served", served];
+        let (status, stdout, stderr) = riser(&[&options[..], &sizes[..]].concat());
+        assert_eq!(status, 0, "{stderr}");
+        let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        let number = |key: &str| figures[key].as_f64().unwrap();
+        assert_eq!(number("policy_bytes"), bytes * number("parameters"));
+        assert!(number("changed_share") > 0.0 && number("changed_share") <= 1.0);
+        assert!(figures["milliseconds"]["apply"].as_f64().unwrap() > 0.0);
+    }
+    let (status, stdout, _) = riser(&[&["bench", "weights", "--updates", "1"], &sizes[..]].concat());
+    assert!(status == 0 && stdout.contains("delta of noted changes"), "{stdout}");
+    let (status, _, stderr) = riser(&["bench", "weights", "--served", "f16"]);
+    assert!(status == 2 && stderr.contains("expected bf16 or f32"), "{stderr}");
+
+    let options = ["bench", "objective", "--format", "json", "--rounds", "2"];
+    let (status, stdout, stderr) = riser(&[&options[..], &sizes[..]].concat());
+    assert_eq!(status, 0, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    for of_preset in figures.as_array().unwrap() {
+        let number = |key: &str| of_preset[key].as_f64().unwrap();
+        assert_eq!(number("groups"), 3.0);
+        let (per_group, per_token) = (number("microseconds_per_group"), number("nanoseconds_per_token"));
+        assert!((1e3 * per_group * 3.0 / (per_token * number("tokens")) - 1.0).abs() < 1e-6);
+    }
+    assert_eq!(figures.as_array().unwrap().len(), 8);
+}
+
+#[test]
+fn bench_learner_keeps_to_a_memory_limit_or_says_what_it_takes() {
+    let sizes = ["--hidden", "64", "--layers", "2", "--items", "60", "--prompt-tokens", "9", "--groups", "6"];
+    let run = |limit: &str| {
+        let options = ["bench", "learner", "--format", "json", "--updates", "1", "--memory-limit", limit];
+        riser(&[&options[..], &sizes[..]].concat())
+    };
+    let (status, stdout, stderr) = run("1 GiB");
+    assert_eq!(status, 0, "{stderr}");
+    let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let number = |key: &str| figures[key].as_f64().unwrap();
+    assert!(number("tapes_held_mib") <= number("tapes_mib") && number("tapes_held_mib") > 0.0, "{stdout}");
+    let (status, _, stderr) = run("1 MiB");
+    assert!(status != 0 && stderr.contains("the limit is 1 MiB"), "{stderr}");
+    let (status, _, stderr) = run("2 GB");
+    assert!(status == 2 && stderr.contains("is not a size of memory"), "{stderr}");
+}
+
+#[test]
 fn bench_learner_reports_figures_that_fit_each_other_and_refuses_a_workload_that_is_none() {
     let sizes = ["--hidden", "64", "--layers", "2", "--items", "60", "--prompt-tokens", "9", "--groups", "3"];
     let arguments =

@@ -4,6 +4,7 @@ use crate::random::Seed;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use super::ByteSize;
 use super::cluster::ClusterSection;
 use super::objective::ObjectiveSection;
 use super::store::StoreConfig;
@@ -324,6 +325,10 @@ pub struct TrainConfig {
     pub served_dtype: TensorDtype,
     /// Tokens forwarded at once by the learner; a batch is cut into pieces of at most this size.
     pub micro_batch_tokens: usize,
+    /// Memory of the learner's training, such as `2 GiB`: a batch is cut into so many pieces that parameters, optimizer and one
+    /// piece fit. Without it `micro_batch_tokens` alone decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<ByteSize>,
 }
 
 impl Default for TrainConfig {
@@ -343,6 +348,7 @@ impl Default for TrainConfig {
             prompts: Prompts::RlTrain,
             served_dtype: TensorDtype::F32,
             micro_batch_tokens: 8192,
+            memory_limit: None,
         }
     }
 }

@@ -4,7 +4,8 @@ use super::{Coding, DeltaError, Packing, PolicyDelta, TensorDelta, layout, packi
 use crate::snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype};
 use bytes::Bytes;
 
-/// Writes down what changed from `base` to `next`.
+/// Writes down what changed from `base` to `next`: as `next` knows it ([`PolicySnapshot::with_changes`]), or else by
+/// comparison; the bytes are the same.
 ///
 /// # Errors
 /// [`DeltaError::Structure`] if the policies differ in more than values; then only the whole policy can be sent.
@@ -15,13 +16,15 @@ pub fn encode(base: &PolicySnapshot, next: &PolicySnapshot, packing: Packing) ->
     if num_base != num_next {
         return Err(differ(format!("{num_base} and {num_next} tensors")));
     }
+    let noticed = next.changes_since(base.identity());
     let mut changed = vec![];
     for (place, (base, next)) in (0..).zip(base.tensors().iter().zip(next.tensors())) {
         if !is_same_kind(base, next) {
             return Err(differ(format!("tensor {place}, `{}` and `{}`,", base.name(), next.name())));
         }
         if base.digest() != next.digest() {
-            changed.push(tensor_delta(place, base, next, packing));
+            let noticed = noticed.map(|changes| changes.of_tensor(place as usize));
+            changed.push(tensor_delta(place, base, next, noticed, packing));
         }
     }
     Ok(layout::seal(base.identity(), next.identity(), num_tensors, changed))
@@ -44,19 +47,34 @@ fn changes(base: &SnapshotTensor, next: &SnapshotTensor) -> Vec<u32> {
     }
 }
 
-fn tensor_delta(place: u32, base: &SnapshotTensor, next: &SnapshotTensor, packing: Packing) -> TensorDelta {
-    let changes = changes(base, next);
-    let (old, new) = (base.bytes(), next.bytes());
-    let sparse_bytes = match next.dtype() {
-        TensorDtype::F32 => sparse::encoded_bytes::<4>(&changes),
-        TensorDtype::Bf16 => sparse::encoded_bytes::<2>(&changes),
+fn tensor_delta(
+    place: u32,
+    base: &SnapshotTensor,
+    next: &SnapshotTensor,
+    noticed: Option<&[u64]>,
+    packing: Packing,
+) -> TensorDelta {
+    let counts = match noticed {
+        Some(words) => sparse::counted(words),
+        None => changes(base, next),
     };
-    let (coding, raw) = match next.dtype() {
-        _ if sparse_bytes >= new.len() as u64 => (Coding::Full, new.clone()),
-        TensorDtype::F32 => (Coding::Sparse, Bytes::from(sparse::encode::<4>(old, new, &changes))),
-        TensorDtype::Bf16 => (Coding::Sparse, Bytes::from(sparse::encode::<2>(old, new, &changes))),
+    let (raw, coding) = match next.dtype() {
+        TensorDtype::F32 => raw::<4>(base.bytes(), next.bytes(), noticed, &counts),
+        TensorDtype::Bf16 => raw::<2>(base.bytes(), next.bytes(), noticed, &counts),
     };
     let raw_bytes = raw.len() as u64;
     let (payload, is_packed) = pack(raw, packing);
     TensorDelta { place, coding, is_packed, raw_bytes, digest: next.digest(), payload }
+}
+
+/// The smaller of the two codings.
+fn raw<const N: usize>(base: &Bytes, next: &Bytes, noticed: Option<&[u64]>, counts: &[u32]) -> (Bytes, Coding) {
+    if sparse::encoded_bytes::<N>(counts) >= next.len() as u64 {
+        return (next.clone(), Coding::Full);
+    }
+    let raw = match noticed {
+        Some(words) => sparse::encode_noticed::<N>(next, words, counts),
+        None => sparse::encode::<N>(base, next, counts),
+    };
+    (raw.into(), Coding::Sparse)
 }

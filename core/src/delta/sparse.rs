@@ -56,6 +56,32 @@ pub(super) fn encode<const N: usize>(base: &[u8], next: &[u8], changes: &[u32]) 
     out
 }
 
+/// Counts the changes of each block where they are known, a bit for each element.
+pub(super) fn counted(words: &[u64]) -> Vec<u32> {
+    words.chunks(BLOCK / 64).map(|block| block.iter().map(|word| word.count_ones()).sum()).collect()
+}
+
+/// [`encode`] where the changes are known; `counts` comes from [`counted`].
+pub(super) fn encode_noticed<const N: usize>(next: &[u8], words: &[u64], counts: &[u32]) -> Vec<u8> {
+    let size = encoded_bytes::<N>(counts) as usize;
+    let mut out = Vec::with_capacity(size);
+    counts.iter().for_each(|count| out.extend_from_slice(&count.to_le_bytes()));
+    let total: usize = counts.iter().map(|&count| count as usize).sum();
+    let mut values = Vec::with_capacity(N * total);
+    let (elements, _) = next.as_chunks::<N>();
+    for (word, (mut bits, elements)) in words.iter().copied().zip(elements.chunks(64)).enumerate() {
+        while bits != 0 {
+            let offset = bits.trailing_zeros() as usize;
+            let place = (word * 64 + offset) % BLOCK;
+            out.extend_from_slice(&(place as u16).to_le_bytes());
+            values.extend_from_slice(&elements[offset]);
+            bits &= bits - 1;
+        }
+    }
+    out.extend_from_slice(&values);
+    out
+}
+
 /// Overwrites elements of `data`, which holds the base, as `coding` says. After an error `data` is worthless.
 pub(super) fn overwrite<const N: usize>(name: &str, data: &mut [u8], coding: &[u8]) -> Result<(), DeltaError> {
     let (elements, _) = data.as_chunks_mut::<N>();

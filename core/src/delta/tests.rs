@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     ids::PolicyVersion,
     random::Seed,
-    snapshot::{PolicySnapshot, SnapshotTensor, TensorDtype},
+    snapshot::{Changes, PolicySnapshot, SnapshotTensor, TensorDtype},
 };
 use proptest::prelude::*;
 use rand::Rng;
@@ -326,5 +326,38 @@ proptest! {
         if let Ok(policy) = PolicyDelta::decode(sealed_again(bytes)).and_then(|delta| apply(&base, &delta)) {
             prop_assert_eq!(policy.digest(), next.digest());
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_delta_of_noticed_changes_is_the_delta_of_a_comparison(
+        size in 1_usize..200, far in prop::bool::ANY, changed in prop::collection::btree_set(0_usize..70_000, 0..300),
+        is_half in prop::bool::ANY,
+    ) {
+        let len = if far { 65_536 + size } else { size };
+        let changed: Vec<usize> = changed.into_iter().filter(|&element| element < len).collect();
+        let dtype = if is_half { TensorDtype::Bf16 } else { TensorDtype::F32 };
+        let (base, next) = pair(dtype, len, changed.iter().copied());
+        let mut words = vec![0_u64; len.div_ceil(64)];
+        changed.iter().for_each(|element| words[element / 64] |= 1 << (element % 64));
+        for packing in [Packing::Never, Packing::WhenItPays] {
+            let compared = encode(&base, &next, packing).unwrap();
+            let noticed = next.clone().with_changes(Changes::new(base.identity(), vec![words.clone()]));
+            prop_assert_eq!(&noticed, &next);
+            prop_assert_eq!(encode(&base, &noticed, packing).unwrap().encoded(), compared.encoded());
+            // Changes since another policy say nothing of this one.
+            let other = next.clone().with_changes(Changes::new(next.identity(), vec![vec![0; words.len()]]));
+            prop_assert_eq!(encode(&base, &other, packing).unwrap().encoded(), compared.encoded());
+        }
+    }
+}
+
+#[test]
+fn changes_that_do_not_fit_the_tensors_are_dropped() {
+    let (base, next) = pair(TensorDtype::F32, 100, [7]);
+    for words in [vec![], vec![vec![0; 1]], vec![vec![0; 3]], vec![vec![0, 1 << 36]], vec![vec![0; 2]; 2]] {
+        let wrong = next.clone().with_changes(Changes::new(base.identity(), words));
+        assert_eq!(encode(&base, &wrong, Packing::Never), encode(&base, &next, Packing::Never));
     }
 }

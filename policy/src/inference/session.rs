@@ -7,7 +7,7 @@ use crate::{
     inference::workspace::Workspace,
     kernels::{
         Kernels,
-        score::{Decisions, Law, Measured, measure, measure_slices},
+        score::{Decisions, Head, Law, Measured, measure, measure_slices},
         storage::with_slices,
     },
     rows::Rows,
@@ -83,8 +83,10 @@ impl<'m> Session<'m> {
             Memory::Slices(workspace) => {
                 let mut pass = Pass { workspace, transposed: &self.inference.transposed };
                 let hidden = model.run(&mut pass, rows)?;
-                let measured = with_slices([model.head()], |[head]| {
-                    Ok(measure_slices(workspace.value(hidden), head, model.shape().hidden_size, decisions, law))
+                let measured = with_slices([model.head()], |[rows]| {
+                    let transposed = self.inference.transposed.head();
+                    let head = Head { rows, width: model.shape().hidden_size, transposed };
+                    Ok(measure_slices(workspace.value(hidden), head, decisions, law, None))
                 });
                 workspace.done(hidden);
                 measured

@@ -94,9 +94,25 @@ pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
     largest + fold(values, 0.0, |sum, value| sum + exp(value - largest), |a, b| a + b).ln()
 }
 
-/// `sum_i e^(x_i - shift) x_i`
-pub(crate) fn expectation(values: &[f32], shift: f32) -> f32 {
-    fold(values, 0.0, |sum, value| exp(value - shift).mul_add(value, sum), |a, b| a + b)
+/// Replaces every value `x` by `e^(x - shift)`; returns the sums of `e^(x - shift)` and of `e^(x - shift) x`.
+pub(crate) fn exp_moments(values: &mut [f32], shift: f32) -> (f32, f32) {
+    let (mut sums, mut weighted) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    let mut chunks = values.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for lane in 0..LANES {
+            let power = exp(chunk[lane] - shift);
+            sums[lane] += power;
+            weighted[lane] = power.mul_add(chunk[lane], weighted[lane]);
+            chunk[lane] = power;
+        }
+    }
+    for (lane, value) in chunks.into_remainder().iter_mut().enumerate() {
+        let power = exp(*value - shift);
+        sums[lane] += power;
+        weighted[lane] = power.mul_add(*value, weighted[lane]);
+        *value = power;
+    }
+    (sums.iter().sum(), weighted.iter().sum())
 }
 
 #[cfg(test)]
@@ -140,6 +156,12 @@ mod tests {
             let sum = exp_shifted(&mut powers, largest);
             let exact: f64 = a.iter().map(|a| (f64::from(*a) - f64::from(largest)).exp()).sum();
             assert!((f64::from(sum) - exact).abs() < 1e-4);
+            let mut values = a.clone();
+            let (sum, weighted) = exp_moments(&mut values, 0.5);
+            let exact = |of: &dyn Fn(f64) -> f64| a.iter().map(|&a| of(f64::from(a))).sum::<f64>();
+            assert!((f64::from(sum) - exact(&|a| (a - 0.5).exp())).abs() < 1e-4);
+            assert!((f64::from(weighted) - exact(&|a| (a - 0.5).exp() * a)).abs() < 1e-4);
+            assert!(values.iter().zip(&a).all(|(power, a)| (power - (a - 0.5).exp()).abs() < 1e-5));
         }
     }
 }

@@ -7,14 +7,18 @@
 //! catalog:     log p(v) = z_v - log sum_{u in children} exp z_u     (what constrained sampling draws from)
 //! dz_u = sum_e g_e ([u = token of e] - p(u))
 //! ```
-//! In catalog space only the children's rows of the head are touched; in vocabulary space the logits exist for a bounded
-//! chunk of decisions at a time, never for all of them.
+//! In catalog space only the children's rows of the head are touched. In vocabulary space a pass goes over the vocabulary
+//! block by block with running maxima and sums (online softmax, Milakov and Gimelshein 2018), one exponential per logit;
+//! the exponentials are kept for the backward pass where they fit ([`kept_len`], [`KEPT_NUMBERS`]), else the logits of a
+//! block are computed again there.
 
 mod backward;
+mod blocks;
 mod composed;
 mod forward;
 
 pub(crate) use backward::{Pass, room};
+pub(crate) use blocks::{Head, of_vocabulary, room as room_numbers};
 pub(crate) use forward::measure as measure_slices;
 
 use super::{Kernels, lanes};
@@ -81,6 +85,16 @@ pub(crate) struct WholeVocabulary {
     pub(crate) lse: Vec<f32>,
     /// Shannon entropy of the full softmax in nats `[D]`.
     pub(crate) entropy: Vec<f32>,
+    /// What was subtracted from the logits of each block before their exponentials were kept; empty if they were not.
+    pub(crate) shifts: Vec<f32>,
+}
+
+/// Exponentials of logits that passes side by side may keep together (256 MiB); more are computed again.
+pub(crate) const KEPT_NUMBERS: usize = 64 << 20;
+
+/// Size of the memory that keeps the exponentials of `decisions` over a vocabulary of `size`.
+pub(crate) fn kept_len(space: LogprobSpace, decisions: usize, size: usize) -> usize {
+    if space == LogprobSpace::Vocabulary { decisions * size } else { 0 }
 }
 
 impl Measured {
@@ -130,7 +144,8 @@ pub(crate) fn measure(
 ) -> Result<Measured> {
     match kernels {
         Kernels::Fused => super::storage::with_slices([hidden_dh, head_vh], |[hidden, head]| {
-            Ok(forward::measure(hidden, head, hidden_dh.dim(1)?, decisions, law))
+            let head = Head { rows: head, width: hidden_dh.dim(1)?, transposed: None };
+            Ok(forward::measure(hidden, head, decisions, law, None))
         }),
         Kernels::Composed => composed::measure(hidden_dh, head_vh, decisions, law),
     }
@@ -157,18 +172,40 @@ impl Measured {
 mod tests {
     use super::super::testing::{difference, wave};
     use super::*;
+    use crate::tape::transpose_blocks;
     use candle_core::{Device, Var};
 
-    fn decisions() -> Decisions {
+    /// Over `tokens` tokens.
+    fn decisions(tokens: u32) -> Decisions {
         let mut decisions = Decisions::new();
         for d in 0..140_u32 {
-            let tokens: Vec<u32> = (0..37).filter(|token| (token * 7 + d) % (2 + d % 5) == 0).collect();
+            let tokens: Vec<u32> = (0..tokens).filter(|token| (token * 7 + d) % (2 + d % 5) == 0).collect();
             let index = decisions.push(&tokens) as u32;
             // Some decisions are asked for two edges, some for none.
             let first = decisions.first_child[d as usize] as u32;
-            (0..d % 3).for_each(|edge| decisions.edges.push((index, first + edge)));
+            let last = decisions.first_child[d as usize + 1] as u32 - 1;
+            (0..d % 3).for_each(|edge| decisions.edges.push((index, if edge == 0 { first } else { last })));
         }
         decisions
+    }
+
+    /// The gradients of a fixed projection of the edges' log-probabilities, by the fused form.
+    fn fused_gradients(
+        hidden: &[f32],
+        head: Head<'_>,
+        decisions: &Decisions,
+        law: Law,
+        projection: &[f32],
+        keep: bool,
+    ) -> [Vec<f32>; 2] {
+        let mut kept = keep.then(|| vec![f32::NAN; kept_len(law.space, decisions.len(), head.rows.len() / head.width)]);
+        let measured = forward::measure(hidden, head, decisions, law, kept.as_deref_mut());
+        let kept = kept.as_deref();
+        let pass = Pass { hidden, head, decisions, law, measured: &measured, kept, edge_gradient: projection };
+        let (mut d_hidden, mut d_head) = (vec![0.0; hidden.len()], vec![0.0; head.rows.len()]);
+        let room = room(&measured, decisions.len(), head.rows.len() / head.width);
+        pass.add_gradients(&mut d_hidden, &mut d_head, &mut vec![f32::NAN; room]);
+        [d_hidden, d_head]
     }
 
     /// Of a fixed random projection of the edges' log-probabilities, and the log-probabilities themselves.
@@ -179,47 +216,77 @@ mod tests {
         let expected = (&logprobs * &projection).unwrap().sum_all().unwrap().backward().unwrap();
         let measured = measure(Kernels::Fused, hidden, head, decisions, law).unwrap();
         let fused = measured.edge_logprobs(law.space, decisions);
-        assert!(difference(&Tensor::new(fused, &Device::Cpu).unwrap(), &logprobs) < 1e-5);
+        assert!(difference(&Tensor::new(fused, &Device::Cpu).unwrap(), &logprobs) < 2e-5);
         let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let (hiddens, heads, projection) = (flat(hidden), flat(head), flat(&projection));
-        let pass = Pass {
-            hidden: &hiddens,
-            head: &heads,
-            width: 16,
-            decisions,
-            law,
-            measured: &measured,
-            edge_gradient: &projection,
-        };
-        let (mut d_hidden, mut d_head) = (vec![0.0; hiddens.len()], vec![0.0; heads.len()]);
-        pass.add_gradients(&mut d_hidden, &mut d_head, &mut vec![f32::NAN; room(&measured, decisions.len(), 37)]);
-        for (got, var) in [d_hidden, d_head].into_iter().zip(&vars) {
-            let got = Tensor::from_vec(got, var.shape(), &Device::Cpu).unwrap();
-            assert!(difference(&got, expected.get(var).unwrap()) < 2e-5);
+        let mut transposed = vec![];
+        transpose_blocks(&heads, 16, &mut transposed);
+        for transposed in [None, Some(&*transposed)] {
+            for keep in [false, true] {
+                let head = Head { rows: &heads, width: 16, transposed };
+                let gradients = fused_gradients(&hiddens, head, decisions, law, &projection, keep);
+                for (got, var) in gradients.into_iter().zip(&vars) {
+                    let got = Tensor::from_vec(got, var.shape(), &Device::Cpu).unwrap();
+                    assert!(difference(&got, expected.get(var).unwrap()) < 2e-5);
+                }
+            }
         }
     }
 
     #[test]
     fn fused_and_composed_agree_in_values_and_gradients_in_both_spaces() {
-        let (hidden, head, decisions) = (wave(&[140, 16], 0.3), wave(&[37, 16], 0.7), decisions());
-        for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
-            let law = Law { space, temperature: 0.8 };
-            assert_gradients_agree(&hidden, &head, &decisions, law);
-            let fused = measure(Kernels::Fused, &hidden, &head, &decisions, law).unwrap();
-            let composed = measure(Kernels::Composed, &hidden, &head, &decisions, law).unwrap();
-            let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
-            assert!(close(&fused.child_logit, &composed.child_logit));
-            assert!(close(&fused.children_lse, &composed.children_lse));
-            if let (Some(fused), Some(composed)) = (&fused.vocabulary, &composed.vocabulary) {
-                assert!(close(&fused.lse, &composed.lse) && close(&fused.entropy, &composed.entropy));
+        // Less than one block of tokens, and three of which the last is narrow.
+        for tokens in [37, 531] {
+            let (hidden, head, decisions) = (wave(&[140, 16], 0.3), wave(&[tokens, 16], 0.7), decisions(tokens as u32));
+            for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
+                let law = Law { space, temperature: 0.8 };
+                assert_gradients_agree(&hidden, &head, &decisions, law);
+                let fused = measure(Kernels::Fused, &hidden, &head, &decisions, law).unwrap();
+                let composed = measure(Kernels::Composed, &hidden, &head, &decisions, law).unwrap();
+                let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-5);
+                assert!(close(&fused.child_logit, &composed.child_logit));
+                assert!(close(&fused.children_lse, &composed.children_lse));
+                if let (Some(fused), Some(composed)) = (&fused.vocabulary, &composed.vocabulary) {
+                    assert!(close(&fused.lse, &composed.lse) && close(&fused.entropy, &composed.entropy));
+                }
+                assert_eq!(fused.vocabulary.is_some(), space == LogprobSpace::Vocabulary);
             }
-            assert_eq!(fused.vocabulary.is_some(), space == LogprobSpace::Vocabulary);
         }
     }
 
     #[test]
+    fn more_decisions_than_a_chunk_are_measured_like_each_alone() {
+        let (rows, tokens, width) = (2100, 300, 4);
+        let numbers = |count: usize, phase: f32| (0..count).map(|i| 4.0 * (i as f32 * phase).sin()).collect::<Vec<_>>();
+        let (hidden, heads) = (numbers(rows * width, 0.3), numbers(tokens * width, 0.7));
+        let head = Head { rows: &heads, width, transposed: None };
+        let law = Law { space: LogprobSpace::Vocabulary, temperature: 1.0 };
+        let mut all = Decisions::new();
+        (0..rows).for_each(|d| drop(all.push(&[d as u32 % 250, 270])));
+        let projection = numbers(rows, 1.9);
+        all.edges.extend((0..rows as u32).map(|d| (d, 2 * d)));
+        let measured = forward::measure(&hidden, head, &all, law, None);
+        let whole = fused_gradients(&hidden, head, &all, law, &projection, false);
+        let kept = fused_gradients(&hidden, head, &all, law, &projection, true);
+        for d in [0, 1, 127, 128, 1023, 1024, 2099] {
+            let mut one = Decisions::new();
+            one.push(&[d as u32 % 250, 270]);
+            one.edges.push((0, 0));
+            let row = &hidden[d * width..(d + 1) * width];
+            let alone = forward::measure(row, head, &one, law, None);
+            assert!((measured.logprob(law.space, d, 2 * d) - alone.logprob(law.space, 0, 0)).abs() < 1e-5);
+            let [gradient, _] = fused_gradients(row, head, &one, law, &projection[d..=d], false);
+            for whole in [&whole, &kept] {
+                let of_row = &whole[0][d * width..(d + 1) * width];
+                assert!(of_row.iter().zip(&gradient).all(|(a, b)| (a - b).abs() < 1e-4));
+            }
+        }
+        assert!(whole[1].iter().zip(&kept[1]).all(|(a, b)| (a - b).abs() < 1e-2));
+    }
+
+    #[test]
     fn probabilities_of_all_children_sum_to_one_in_catalog_space_and_to_the_legal_mass_in_vocabulary_space() {
-        let (hidden, head, decisions) = (wave(&[140, 16], 0.3), wave(&[37, 16], 0.7), decisions());
+        let (hidden, head, decisions) = (wave(&[140, 16], 0.3), wave(&[37, 16], 0.7), decisions(37));
         let law = Law { space: LogprobSpace::Vocabulary, temperature: 1.0 };
         let measured = measure(Kernels::Fused, &hidden, &head, &decisions, law).unwrap();
         for d in 0..decisions.len() {

@@ -13,6 +13,7 @@ use crate::{
 };
 use candle_core::Device;
 use riser_core::{
+    delta::{Packing, encode},
     digest::Digest,
     ids::{GroupId, ItemIndex, PolicyVersion, RowId},
     objective::{Level, MaskLaw, Preset, Source, Surrogate},
@@ -39,6 +40,7 @@ fn settings(preset: Preset, space: LogprobSpace, micro_batch_tokens: usize) -> R
         temperature: 1.0,
         minibatches: 1,
         micro_batch_tokens,
+        memory_limit: None,
         schedule: Schedule { peak: 3e-3, warmup_steps: 0, total_steps: 100, decay: Decay::Constant },
         optimizer: AdamWSettings { betas: (0.9, 0.95), eps: 1e-8, weight_decay: 0.0, clip: None },
     }
@@ -162,7 +164,7 @@ fn the_step_follows_the_gradient_of_the_objective_for_every_preset_switch_and_sp
             let scored = reinforce.training.forward(&parts[0].forest, space, 1.0).unwrap();
             let informant = reinforce.informant(&parts[0], &scored).unwrap();
             let mut batch = parts[0].objective_groups(&catalog, scored.logprobs(), &informant);
-            reinforce.add_reference(&catalog, &groups, &mut batch).unwrap();
+            reinforce.add_reference(&catalog, &groups, 10_000, &mut batch).unwrap();
             let outcome = objective::evaluate(&settings.objective, &batch).unwrap();
             reinforce.training.backward(scored, parts[0].coefficients(0, &outcome)).unwrap();
             let plain = plain_batch(reinforce.training.inference_model(), &reference, &catalog, &groups, &settings);
@@ -310,6 +312,39 @@ fn training_raises_the_probability_of_the_targets() {
 }
 
 #[test]
+fn what_updates_note_gives_the_policies_and_the_deltas_that_comparison_gives() {
+    let catalog = tiny_catalog();
+    for (dtype, minibatches) in
+        [(TensorDtype::F32, 1), (TensorDtype::Bf16, 1), (TensorDtype::Bf16, 2), (TensorDtype::F32, 2)]
+    {
+        // Rates at which few, some and all served values change.
+        for rate in [1e-7, 1e-4, 3e-3] {
+            let mut settings =
+                ReinforceSettings { minibatches, ..settings(Preset::Riser, LogprobSpace::Catalog, 10_000) };
+            settings.schedule.peak = rate;
+            let mut reinforce = start(&settings);
+            let mut before = reinforce.serve(PolicyVersion(0), dtype).unwrap().1;
+            for batch in 0..4 {
+                let groups = groups(reinforce.training.inference_model(), &catalog, LogprobSpace::Catalog, batch);
+                // A batch in which nothing is decided changes nothing.
+                let groups = if batch == 2 { &[][..] } else { &groups[..] };
+                reinforce.step(&catalog, groups).unwrap();
+                let version = PolicyVersion(batch + 1);
+                let (identity, after) = reinforce.serve(version, dtype).unwrap();
+                let policy = reinforce.training.parameters().snapshot(version).unwrap();
+                assert_eq!((identity, &after), (policy.identity(), &policy.served_as(dtype).unwrap()));
+                let compared = PolicySnapshot::new(version, after.tensors().to_vec()).unwrap();
+                for packing in [Packing::Never, Packing::WhenItPays] {
+                    let delta = |next: &PolicySnapshot| encode(&before, next, packing).unwrap();
+                    assert_eq!(delta(&after).encoded(), delta(&compared).encoded());
+                }
+                before = after;
+            }
+        }
+    }
+}
+
+#[test]
 fn two_minibatches_take_two_optimizer_steps() {
     let catalog = tiny_catalog();
     let settings = ReinforceSettings { minibatches: 2, ..settings(Preset::Riser, LogprobSpace::Catalog, 10_000) };
@@ -317,4 +352,45 @@ fn two_minibatches_take_two_optimizer_steps() {
     let groups = groups(reinforce.training.inference_model(), &catalog, LogprobSpace::Catalog, 0);
     reinforce.step(&catalog, &groups).unwrap();
     assert_eq!(reinforce.training.optimizer().steps(), 2);
+}
+
+#[test]
+fn tapes_never_hold_more_than_the_estimate_and_a_limit_is_kept_or_refused() {
+    let catalog = tiny_catalog();
+    for space in [LogprobSpace::Vocabulary, LogprobSpace::Catalog] {
+        let run = |memory_limit: Option<usize>| {
+            let settings = ReinforceSettings { memory_limit, ..settings(Preset::Riser, space, 10_000) };
+            let mut reinforce = start(&settings);
+            let batch = |number| groups(reinforce.training.inference_model(), &catalog, space, number);
+            let batches: Vec<_> = (0..3).map(batch).collect();
+            let mut plans = vec![];
+            for groups in &batches {
+                plans.push(reinforce.memory(&catalog, groups)?);
+                let report = reinforce.step(&catalog, groups).unwrap();
+                assert!(report.loss.is_finite());
+            }
+            let most = plans.iter().map(|plan| plan.tape_bytes).max().unwrap();
+            Ok::<_, MemoryError>((plans[0].clone(), most, reinforce.training.most_tape_bytes()))
+        };
+        let (whole, ..) = run(None).unwrap();
+        assert_eq!(whole.passes, 1);
+        let (mut passes, mut refused) = (vec![], 0);
+        for eighths in 1..=9 {
+            let limit = whole.fixed_bytes + whole.tape_bytes * eighths / 8;
+            match run(Some(limit)) {
+                Ok((plan, most, held)) => {
+                    assert!(held <= most, "{held} bytes instead of {most} at most");
+                    assert!(2 * held > most, "{held} bytes, {most} were estimated");
+                    assert!(plan.fixed_bytes + most <= limit, "{plan:?} over {limit}");
+                    passes.push(plan.passes);
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.to_string().contains("for one prompt of"), "{error}");
+                }
+            }
+        }
+        assert!(refused < 4 && passes.is_sorted_by(|a, b| a >= b) && passes[0] > 1, "{refused} {passes:?}");
+        assert_eq!(passes.last(), Some(&1));
+    }
 }

@@ -1,11 +1,13 @@
 //! Sums of gradients, one block of memory per parameter that is used for every step.
 
 use crate::kernels::matrix::Store;
-use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 /// Elements per job.
 const BLOCK: usize = 1 << 14;
+
+/// Elements that are summed over all lanes before the next ones, in the nearest cache.
+const PIECE: usize = 1 << 10;
 
 /// Gradients of all parameters, summed over the shards that one thread passes one after another.
 #[derive(Debug)]
@@ -44,19 +46,28 @@ impl Sums {
         sum
     }
 
-    /// The sum over all of `sums`, in their order, of one parameter; `None` if one of them has not begun.
-    pub(crate) fn total(sums: &[Self], index: usize, like: &Tensor) -> Result<Option<Tensor>> {
-        if sums.is_empty() || !sums.iter().all(|it| it.is_begun[index]) {
-            return Ok(None);
-        }
-        let mut total = vec![0.0; sums[0].of_parameter[index].len()];
+    /// Whether every one of `sums` has a sum of this parameter.
+    pub(crate) fn have(sums: &[Self], index: usize) -> bool {
+        !sums.is_empty() && sums.iter().all(|it| it.is_begun[index])
+    }
+
+    /// Writes or adds the sum over all of `sums`, in their order, of one parameter.
+    pub(crate) fn total(sums: &[Self], index: usize, total: &mut [f32], into: Store) {
         total.par_chunks_mut(BLOCK).enumerate().for_each(|(block, total)| {
-            let range = block * BLOCK..block * BLOCK + total.len();
-            total.copy_from_slice(&sums[0].of_parameter[index][range.clone()]);
-            for further in &sums[1..] {
-                total.iter_mut().zip(&further.of_parameter[index][range.clone()]).for_each(|(sum, term)| *sum += term);
+            let mut piece = [0.0; PIECE];
+            for (place, total) in total.chunks_mut(PIECE).enumerate() {
+                let range = block * BLOCK + place * PIECE..block * BLOCK + place * PIECE + total.len();
+                let piece = &mut piece[..total.len()];
+                piece.copy_from_slice(&sums[0].of_parameter[index][range.clone()]);
+                for further in &sums[1..] {
+                    let terms = &further.of_parameter[index][range.clone()];
+                    piece.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+                }
+                match into {
+                    Store::Overwrite => total.copy_from_slice(piece),
+                    Store::Accumulate => total.iter_mut().zip(&*piece).for_each(|(sum, term)| *sum += term),
+                }
             }
         });
-        Tensor::from_vec(total, like.shape(), like.device()).map(Some)
     }
 }

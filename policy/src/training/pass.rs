@@ -3,12 +3,12 @@
 use crate::{
     forest::Forest,
     kernels::{
-        score::{self, Decisions, Law, Measured, composed_edge_logprobs, measure, measure_slices},
+        score::{self, Decisions, Head, Law, Measured, composed_edge_logprobs, measure, measure_slices},
         storage::with_slices,
     },
     model::Model,
     operations::{Tensors, Weight},
-    tape::{Id, Sums, Tape},
+    tape::{Buffer, Id, Sums, Tape},
 };
 use candle_core::{Device, Result, Tensor, backprop::GradStore};
 use riser_core::logprob_space::LogprobSpace;
@@ -84,15 +84,18 @@ impl Scored {
         Ok(Self { logprobs: values, rows: forest.num_rows(), pass: Pass::Graph { logprobs, hidden } })
     }
 
-    /// Scores a forest on a cleared tape.
-    pub(super) fn on_tape(mut tape: Tape, model: &Model, forest: &Forest, law: Law) -> Result<Self> {
+    /// Scores a forest on a cleared tape; with `keep` the exponentials of logits stay there for the backward pass.
+    pub(super) fn on_tape(mut tape: Tape, model: &Model, forest: &Forest, law: Law, keep: bool) -> Result<Self> {
         let hidden = model.run(&mut tape, &forest.rows)?;
         let decisions = forest.decisions.clone();
-        let measured = with_slices([model.head()], |[head]| {
-            Ok(measure_slices(tape.value(hidden), head, tape.width(hidden), &decisions, law))
+        let kept_len = score::kept_len(law.space, decisions.len(), model.shape().vocab_size);
+        let mut kept = (keep && kept_len > 0).then(|| tape.lend(kept_len));
+        let measured = with_slices([model.head()], |[rows]| {
+            let head = Head { rows, width: tape.width(hidden), transposed: tape.transposed_head() };
+            Ok(measure_slices(tape.value(hidden), head, &decisions, law, kept.as_deref_mut()))
         })?;
         let logprobs = measured.edge_logprobs(law.space, &decisions);
-        let pass = TapePass { tape, hidden, decisions, measured, law };
+        let pass = TapePass { tape, hidden, decisions, measured, kept, law };
         Ok(Self { logprobs, rows: forest.num_rows(), pass: Pass::Tape(Box::new(pass)) })
     }
 }
@@ -103,29 +106,31 @@ pub(super) struct TapePass {
     hidden: Id,
     decisions: Arc<Decisions>,
     measured: Measured,
+    /// Exponentials of logits.
+    kept: Option<Buffer>,
     law: Law,
 }
 
 impl TapePass {
     /// Adds the gradient of `sum_e coefficients[e] logprob_e` to `sums`; returns the tape, cleared.
     pub(super) fn backward(self, head: &Weight, coefficients: &[f32], sums: &mut Sums) -> Result<Tape> {
-        let Self { mut tape, hidden, decisions, measured, law } = self;
+        let Self { mut tape, hidden, decisions, measured, kept, law } = self;
         let mut d_hidden = tape.gradient_of(hidden);
         let mut room = tape.lend(score::room(&measured, decisions.len(), head.tensor.dim(0)?));
-        with_slices([&head.tensor], |[values]| {
+        with_slices([&head.tensor], |[rows]| {
             let pass = score::Pass {
                 hidden: tape.value(hidden),
-                head: values,
-                width: tape.width(hidden),
+                head: Head { rows, width: tape.width(hidden), transposed: tape.transposed_head() },
                 decisions: &decisions,
                 law,
                 measured: &measured,
+                kept: kept.as_deref(),
                 edge_gradient: coefficients,
             };
             pass.add_gradients(&mut d_hidden, sums.term(head.index), &mut room);
             Ok(())
         })?;
-        tape.take_back(room);
+        [Some(room), kept].into_iter().flatten().for_each(|buffer| tape.take_back(buffer));
         tape.backward(hidden, d_hidden, sums)?;
         tape.clear();
         Ok(tape)
@@ -133,6 +138,7 @@ impl TapePass {
 
     /// The tape, cleared.
     pub(super) fn cancel(mut self) -> Tape {
+        self.kept.into_iter().for_each(|kept| self.tape.take_back(kept));
         self.tape.clear();
         self.tape
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 
 /// Parameters and optimizer at one moment. Making it costs one copy of the parameters, which updates write into; the
-/// moments are shared, since updates replace them.
+/// moments are shared until the next update, which copies them if they are shared still.
 #[derive(Debug)]
 pub struct TrainingState {
     parameters: Parameters,

@@ -2,7 +2,7 @@
 
 use super::cores;
 use clap::{Args, Subcommand};
-use riser_core::{logprob_space::LogprobSpace, objective::Preset};
+use riser_core::{config::ByteSize, logprob_space::LogprobSpace, objective::Preset, snapshot::TensorDtype};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -20,6 +20,48 @@ pub(crate) enum Subject {
     Learner(Box<Learner>),
     /// Builds, saves, opens, changes and walks a prefix tree.
     Catalog(Catalog),
+    /// What publishing a policy costs after real optimizer steps: snapshot, digest, delta made, read and applied.
+    Weights(Box<Weights>),
+    /// The loss alone on sampled groups, by preset.
+    Objective(Box<Objective>),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  riser bench weights --workload workloads/games-tiny\n  \
+    riser bench weights --served f32 --learning-rate 1e-6 --format json\n\n\
+    Medians over updates; rates are of the served policy's bytes, beside a copy of as many bytes in memory.")]
+pub(crate) struct Weights {
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+    /// Updates measured, after one that is not.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) updates: usize,
+    /// Number format that workers receive policies in: bf16 or f32.
+    #[arg(long, default_value = "bf16", value_parser = dtype)]
+    pub(crate) served: TensorDtype,
+    /// Learning rate of the updates; without a warm-up each moves every weight by about as much.
+    #[arg(long, default_value_t = 1e-5)]
+    pub(crate) learning_rate: f64,
+}
+
+fn dtype(text: &str) -> Result<TensorDtype, String> {
+    let all = [TensorDtype::Bf16, TensorDtype::F32];
+    let found = all.into_iter().find(|dtype| dtype.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| "expected bf16 or f32".to_owned())
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  riser bench objective --workload workloads/games-tiny --groups 32\n\n\
+    The groups are sampled and scored once; then the loss and its derivative are computed again and again.")]
+pub(crate) struct Objective {
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+    /// How often each loss is computed.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Space of the log-probabilities: catalog or vocabulary.
+    #[arg(long, default_value_t = LogprobSpace::Catalog)]
+    pub(crate) space: LogprobSpace,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +140,9 @@ pub(crate) struct Learner {
     /// Most forest rows in one pass.
     #[arg(long, default_value_t = 8192)]
     pub(crate) micro_batch_tokens: usize,
+    /// Memory that training may take, for example "2 GiB".
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<ByteSize>,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,9 @@
 mod catalog;
 mod learner;
 mod machine;
+mod objective;
 mod rollout;
+mod weights;
 mod workload;
 
 use crate::cli::{Format, bench};
@@ -16,6 +18,8 @@ pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()
         bench::Subject::Rollout(subject) => rollout::run(subject, format),
         bench::Subject::Learner(subject) => learner::run(subject, format),
         bench::Subject::Catalog(subject) => catalog::run(subject, format),
+        bench::Subject::Weights(subject) => weights::run(subject, format),
+        bench::Subject::Objective(subject) => objective::run(subject, format),
     }
 }
 

@@ -8,7 +8,7 @@ use riser_core::dataset::Split;
 use riser_core::digest::Digest;
 use riser_core::group::RolloutGroup;
 use riser_core::ids::PolicyVersion;
-use riser_core::snapshot::PolicySnapshot;
+use riser_core::snapshot::{PolicyIdentity, PolicySnapshot, TensorDtype};
 use riser_learner::trainer::TrainerError;
 use riser_learner::{Metrics, Trainer};
 use riser_policy::checkpoint::{self, CheckpointError};
@@ -107,6 +107,14 @@ impl Trainer for PolicyTrainer {
 
     fn snapshot(&self, version: PolicyVersion) -> Result<PolicySnapshot, TrainerError> {
         Ok(self.parameters().snapshot(version)?)
+    }
+
+    fn serve(
+        &mut self,
+        version: PolicyVersion,
+        dtype: TensorDtype,
+    ) -> Result<(PolicyIdentity, PolicySnapshot), TrainerError> {
+        Ok(self.reinforce.serve(version, dtype)?)
     }
 
     fn evaluate(&mut self, _version: PolicyVersion) -> Result<Metrics, TrainerError> {

@@ -49,7 +49,7 @@ pub(super) fn measure(hidden: &Tensor, head: &Tensor, decisions: &Decisions, law
         let lse = all.log_sum_exp(D::Minus1)?;
         let logprob = all.broadcast_sub(&lse.unsqueeze(1)?)?;
         let entropy = (logprob.exp()? * logprob)?.sum(D::Minus1)?.neg()?;
-        Result::Ok(WholeVocabulary { lse: lse.to_vec1()?, entropy: entropy.to_vec1()? })
+        Result::Ok(WholeVocabulary { lse: lse.to_vec1()?, entropy: entropy.to_vec1()?, shifts: vec![] })
     });
     Ok(Measured {
         child_logit: child_logit.to_vec1()?,

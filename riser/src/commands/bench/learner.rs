@@ -7,9 +7,7 @@ use crate::clock::Stopwatch;
 use crate::failure::Usage;
 use crate::output;
 use riser_core::objective::Preset;
-use riser_policy::optimizer::AdamWSettings;
 use riser_policy::reinforce::{Phase, Reinforce, ReinforceSettings};
-use riser_policy::schedule::{Decay, Schedule};
 use riser_policy::training::Training;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -59,6 +57,13 @@ struct Figures {
     update_share_of_peak: f64,
     /// Median wall time of each part of an update.
     milliseconds: BTreeMap<String, f64>,
+    /// Estimated before anything is computed: what is there whatever the batch, and the tapes of one pass.
+    fixed_mib: f64,
+    tapes_mib: f64,
+    /// Passes of an update.
+    passes: usize,
+    /// What the tapes have held at most.
+    tapes_held_mib: f64,
     peak_memory_mib: Option<f64>,
 }
 
@@ -69,6 +74,7 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
     let training = Training::new(subject.parameters.duplicate()?, settings.optimizer)?;
     let mut learner = Reinforce::new(training, &subject.parameters, settings)?;
     let cost = learner.cost(&subject.catalog, &groups);
+    let plan = learner.memory(&subject.catalog, &groups)?;
     let peak = machine::matrix_peak();
     let report = learner.step(&subject.catalog, &groups)?;
 
@@ -117,20 +123,24 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
             .into_iter()
             .map(|(phase, seconds)| (format!("{phase:?}").to_lowercase(), seconds * 1e3))
             .collect(),
+        fixed_mib: mib(plan.fixed_bytes),
+        tapes_mib: mib(plan.tape_bytes),
+        passes: plan.passes,
+        tapes_held_mib: mib(learner.training().most_tape_bytes()),
         peak_memory_mib: machine::peak_memory(),
     })
 }
 
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 fn settings(arguments: &Learner) -> ReinforceSettings {
     ReinforceSettings {
-        objective: arguments.preset.config(arguments.space),
-        space: arguments.space,
-        temperature: 1.0,
-        minibatches: 1,
         micro_batch_tokens: arguments.micro_batch_tokens,
+        memory_limit: arguments.memory_limit.map(|limit| usize::try_from(limit.0).unwrap_or(usize::MAX)),
         // So small that every update does the same work.
-        schedule: Schedule { peak: 1e-6, warmup_steps: 0, total_steps: 1 << 20, decay: Decay::Constant },
-        optimizer: AdamWSettings { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+        ..workload::settings(arguments.preset, arguments.space, 1e-6)
     }
 }
 
@@ -150,7 +160,8 @@ impl Figures {
              rate       {:.1} GFLOP/s in the passes, {:.1} over the update; matrix peak {:.1}\n\
              share      {:.1} % of the peak in the passes, {:.1} % over the update\n\
              parts, ms  {parts}\n\
-             memory     {memory} MiB at most\n",
+             memory     {memory} MiB at most; estimated {:.0} for model and optimizer, {:.0} for the tapes of each of {} passes\n\
+             tapes      {:.0} MiB at most\n",
             self.workload,
             self.parameters,
             self.space,
@@ -167,6 +178,10 @@ impl Figures {
             self.peak_gflops,
             100.0 * self.passes_share_of_peak,
             100.0 * self.update_share_of_peak,
+            self.fixed_mib,
+            self.tapes_mib,
+            self.passes,
+            self.tapes_held_mib,
         )
     }
 }

@@ -7,12 +7,16 @@ use riser_core::digest::Digest;
 use riser_core::group::RolloutGroup;
 use riser_core::ids::{GroupId, ItemIndex, PolicyVersion, RowId};
 use riser_core::logprob_space::LogprobSpace;
+use riser_core::objective::Preset;
 use riser_core::prefix_tree::PrefixTree;
 use riser_core::random::Seed;
 use riser_core::selection::{Fill, Pick, Selection};
 use riser_core::snapshot::PolicyIdentity;
+use riser_policy::optimizer::AdamWSettings;
 use riser_policy::parameters::Parameters;
+use riser_policy::reinforce::ReinforceSettings;
 use riser_policy::rollout::{RolloutRequest, RolloutSettings, rollout};
+use riser_policy::schedule::{Decay, Schedule};
 use riser_policy::shape::{RotaryPrecision, Shape};
 use riser_policy::{Device, checkpoint};
 use serde::Deserialize;
@@ -110,6 +114,20 @@ impl Subject {
             groups.extend(rollout(&inference, &self.catalog, policy, prompts, &settings)?);
         }
         Ok(groups)
+    }
+}
+
+/// One optimizer step a batch, at a constant learning rate.
+pub(super) fn settings(preset: Preset, space: LogprobSpace, learning_rate: f64) -> ReinforceSettings {
+    ReinforceSettings {
+        objective: preset.config(space),
+        space,
+        temperature: 1.0,
+        minibatches: 1,
+        micro_batch_tokens: 8192,
+        memory_limit: None,
+        schedule: Schedule { peak: learning_rate, warmup_steps: 0, total_steps: 1 << 20, decay: Decay::Constant },
+        optimizer: AdamWSettings { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
     }
 }
 
