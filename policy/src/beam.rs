@@ -10,6 +10,7 @@ use crate::{
     kernels::score::Law,
     model::Model,
     ranking::Ranked,
+    work::Work,
 };
 use candle_core::Result;
 use riser_core::{ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree};
@@ -26,7 +27,23 @@ pub fn beam_search(
     prompts: &[&[u32]],
     width: usize,
 ) -> Result<Vec<Vec<Ranked>>> {
+    beam_search_counted(model, catalog, space, prompts, width, &mut Work::default())
+}
+
+/// The same; adds what it cost to `work`.
+///
+/// # Errors
+/// Whatever candle reports.
+pub fn beam_search_counted(
+    model: &Model,
+    catalog: &PrefixTree,
+    space: LogprobSpace,
+    prompts: &[&[u32]],
+    width: usize,
+    work: &mut Work,
+) -> Result<Vec<Vec<Ranked>>> {
     let (mut descent, roots) = Descent::start(model, catalog, Law { space, temperature: 1.0 }, prompts)?;
+    work.start(catalog, space, prompts);
     let mut searches: Vec<Search<'_>> = roots.into_iter().map(|root| Search::new(catalog, width, root)).collect();
     loop {
         let mut visits = vec![];
@@ -34,6 +51,7 @@ pub fn beam_search(
             search.advance();
             visits.extend(search.unexpanded().map(|(from, node)| Visit { tree, from, node }));
         }
+        work.expand(catalog, space, &visits);
         let mut arrivals = if visits.is_empty() { vec![] } else { descent.expand(&visits)? }.into_iter();
         for search in &mut searches {
             search.arrive(&mut arrivals);

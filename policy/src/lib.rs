@@ -8,8 +8,10 @@
 pub mod beam;
 mod cache;
 pub mod checkpoint;
+pub mod core_tree;
 pub mod cost;
 mod descent;
+pub mod distribution;
 pub mod exact;
 pub mod forest;
 pub mod kernels;
@@ -30,5 +32,6 @@ mod tape;
 #[cfg(test)]
 mod testing;
 pub mod training;
+pub mod work;
 
 pub use candle_core::{Device, Error as TensorError};

@@ -8,6 +8,7 @@ use crate::{
     kernels::score::Law,
     model::Model,
     ranking::Ranked,
+    work::{Work, closes_at},
 };
 use candle_core::Result;
 use riser_core::{ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree};
@@ -29,8 +30,24 @@ pub fn top_k(
     prompts: &[&[u32]],
     k: usize,
 ) -> Result<Vec<Vec<Ranked>>> {
+    top_k_counted(model, catalog, space, prompts, k, &mut Work::default())
+}
+
+/// The same; adds what it cost to `work`.
+///
+/// # Errors
+/// Whatever candle reports.
+pub fn top_k_counted(
+    model: &Model,
+    catalog: &PrefixTree,
+    space: LogprobSpace,
+    prompts: &[&[u32]],
+    k: usize,
+    work: &mut Work,
+) -> Result<Vec<Vec<Ranked>>> {
     let (mut descent, roots) = Descent::start(model, catalog, Law { space, temperature: 1.0 }, prompts)?;
-    let mut searches: Vec<Search<'_>> = roots.into_iter().map(|root| Search::new(catalog, k, root)).collect();
+    work.start(catalog, space, prompts);
+    let mut searches: Vec<Search<'_>> = roots.into_iter().map(|root| Search::new(catalog, space, k, root)).collect();
     loop {
         let (mut visits, mut bounds) = (vec![], vec![]);
         for (tree, search) in searches.iter_mut().enumerate() {
@@ -42,6 +59,7 @@ pub fn top_k(
         if visits.is_empty() {
             return Ok(searches.into_iter().map(|search| search.closed).collect());
         }
+        work.expand(catalog, space, &visits);
         for ((visit, bound), arrival) in visits.iter().zip(bounds).zip(descent.expand(&visits)?) {
             searches[visit.tree].arrive(visit.node, bound, &arrival);
         }
@@ -79,6 +97,7 @@ impl Eq for Open {}
 /// The search for one user.
 struct Search<'c> {
     catalog: &'c PrefixTree,
+    space: LogprobSpace,
     k: usize,
     open: BinaryHeap<Open>,
     /// Closed leaves, best first, at most `k`.
@@ -86,22 +105,23 @@ struct Search<'c> {
 }
 
 impl<'c> Search<'c> {
-    fn new(catalog: &'c PrefixTree, k: usize, root: Arrival) -> Self {
-        let mut search = Self { catalog, k, open: BinaryHeap::new(), closed: vec![] };
+    fn new(catalog: &'c PrefixTree, space: LogprobSpace, k: usize, root: Arrival) -> Self {
+        let mut search = Self { catalog, space, k, open: BinaryHeap::new(), closed: vec![] };
         search.arrive(PrefixTree::ROOT, 0.0, &root);
         search
     }
 
+    /// What a node must reach to matter. One that only equals it could still win a tie.
+    fn cutoff(&self) -> f64 {
+        if self.closed.len() < self.k { f64::NEG_INFINITY } else { self.closed[self.k - 1].score }
+    }
+
     /// Takes the open nodes that may still hold one of the top K.
     fn most_promising(&mut self) -> Vec<Open> {
+        let cutoff = self.cutoff();
         let mut promising = vec![];
-        while promising.len() < EXPANDED_PER_ROUND {
-            let cutoff = if self.closed.len() < self.k { f64::NEG_INFINITY } else { self.closed[self.k - 1].score };
-            // A node that only equals the cutoff could still win a tie.
-            match self.open.peek() {
-                Some(open) if open.score >= cutoff => promising.extend(self.open.pop()),
-                _ => break,
-            }
+        while promising.len() < EXPANDED_PER_ROUND && self.open.peek().is_some_and(|open| open.score >= cutoff) {
+            promising.extend(self.open.pop());
         }
         promising
     }
@@ -115,10 +135,12 @@ impl<'c> Search<'c> {
         let children = self.catalog.children(choice.node);
         for (k, &logprob) in choice.logprobs.iter().enumerate() {
             let (node, score) = (children.node(k), score + f64::from(logprob));
-            if self.catalog.is_leaf(node) {
-                self.close(node, score);
-            } else {
-                self.open.push(Open { score, node, from: choice.row });
+            if score < self.cutoff() {
+                continue;
+            }
+            match closes_at(self.catalog, self.space, node) {
+                Some(leaf) => self.close(leaf, score),
+                None => self.open.push(Open { score, node, from: choice.row }),
             }
         }
     }

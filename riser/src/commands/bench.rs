@@ -1,7 +1,9 @@
 //! `riser bench`: figures of this machine, one file per subject.
 
 mod catalog;
+mod evaluate;
 mod learner;
+mod lists;
 mod machine;
 mod workload;
 
@@ -13,6 +15,7 @@ use std::hint::black_box;
 pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()> {
     match &arguments.subject {
         bench::Subject::Learner(subject) => learner::run(subject, format),
+        bench::Subject::Evaluate(subject) => evaluate::run(subject, format),
         bench::Subject::Catalog(subject) => catalog::run(subject, format),
     }
 }
