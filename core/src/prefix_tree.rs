@@ -182,6 +182,17 @@ impl PrefixTree {
         self.children(node).tokens.len()
     }
 
+    /// Where the forced run from `node` ends: the first node at or behind it that is a choice or a leaf.
+    ///
+    /// # Panics
+    /// As [`children`](Self::children).
+    #[inline]
+    pub fn end_of_run(&self, node: NodeId) -> NodeId {
+        let n = node.0 as usize;
+        let chain = n.checked_sub(self.num_chains()).map_or(n, |link| self.chain_of(link));
+        NodeId(draft::end_of(self.array(Section::FirstLink), chain))
+    }
+
     /// Whether `node` is a node of this tree.
     pub fn contains(&self, node: NodeId) -> bool {
         (node.0 as usize) < self.num_nodes()

@@ -21,10 +21,12 @@ use rayon::prelude::*;
 use riser_core::logprob_space::LogprobSpace;
 use std::ops::AddAssign;
 
-/// Rows and operations of one update.
+/// Passes, rows and operations.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Cost {
-    /// Forest rows.
+    /// Passes of the model.
+    pub passes: usize,
+    /// Rows computed.
     pub rows: usize,
     /// Floating-point operations of the products, forward pass.
     pub forward: f64,
@@ -59,12 +61,13 @@ impl Cost {
             LogprobSpace::Catalog => decisions.child_token.len(),
         };
         let multiplications = layers.sum::<usize>() + logits * hidden;
-        Self { rows: all, forward: 2.0 * multiplications as f64 }
+        Self { passes: 1, rows: all, forward: 2.0 * multiplications as f64 }
     }
 }
 
 impl AddAssign for Cost {
     fn add_assign(&mut self, other: Self) {
+        self.passes += other.passes;
         self.rows += other.rows;
         self.forward += other.forward;
     }
@@ -136,11 +139,14 @@ mod tests {
         // Two rows see 1 + 2 keys; the last layer has one row, which sees 2.
         let catalog_space =
             2 * (2 * projections + 2 * keys + 2 * 3 * 16) + projections + 2 * keys + 2 * 2 * 16 + 4 * 16;
-        assert_eq!(cost(LogprobSpace::Catalog), Cost { rows: 2, forward: 2.0 * f64::from(catalog_space) });
+        assert_eq!(cost(LogprobSpace::Catalog), Cost { passes: 1, rows: 2, forward: 2.0 * f64::from(catalog_space) });
         // Six rows, the branch rows seeing 2 + 1 .. 2 + 4; five decisions over the vocabulary.
         let (all, kept) = (1 + 2 + 3 + 4 + 5 + 6, 2 + 3 + 4 + 5 + 6);
         let vocabulary_space =
             2 * (6 * projections + 6 * keys + 2 * all * 16) + 5 * projections + 6 * keys + 2 * kept * 16 + 5 * 23 * 16;
-        assert_eq!(cost(LogprobSpace::Vocabulary), Cost { rows: 6, forward: 2.0 * f64::from(vocabulary_space) });
+        assert_eq!(
+            cost(LogprobSpace::Vocabulary),
+            Cost { passes: 1, rows: 6, forward: 2.0 * f64::from(vocabulary_space) }
+        );
     }
 }

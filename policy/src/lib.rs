@@ -8,8 +8,10 @@
 pub mod beam;
 mod cache;
 pub mod checkpoint;
+pub mod core_tree;
 pub mod cost;
 mod descent;
+pub mod distribution;
 pub mod exact;
 pub mod forest;
 pub mod inference;
@@ -23,6 +25,7 @@ pub mod ranking;
 pub mod reinforce;
 pub mod rollout;
 mod rows;
+mod runs;
 pub mod schedule;
 pub mod search;
 pub mod sft;

@@ -4,6 +4,7 @@ use riser_core::{
     ids::{ItemIndex, NodeId},
     prefix_tree::PrefixTree,
 };
+use std::cmp::Ordering;
 
 /// A spelling with its summed log-probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,13 +17,13 @@ pub struct Ranked {
 
 impl Ranked {
     /// The order of lists: higher score first, ties to the smaller node.
-    fn before(&self, other: &Self) -> bool {
-        self.score.total_cmp(&other.score).reverse().then(self.leaf.cmp(&other.leaf)).is_lt()
+    pub(crate) fn order(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.leaf.cmp(&other.leaf))
     }
 
     /// Puts this spelling in its place of a list that keeps the `limit` best, best first.
     pub(crate) fn insert_into(self, list: &mut Vec<Self>, limit: usize) {
-        let at = list.partition_point(|other| other.before(&self));
+        let at = list.partition_point(|other| other.order(&self).is_lt());
         if at < limit {
             list.insert(at, self);
             list.truncate(limit);

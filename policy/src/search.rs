@@ -1,20 +1,22 @@
 //! The exact top K of the whole catalog by best-first search, for a batch of users.
 //!
 //! A node's log-probability bounds everything below it in both spaces, because no token has a log-probability above 0. So
-//! the search pops the best open nodes until K items are closed that no open node can beat (method 5.3).
+//! the search pops the best open nodes until K items are closed that no open node can beat (method 5.3). In catalog space a
+//! child that only forced tokens follow is its item, and closes with the choice that offers it.
 
 use crate::{
     descent::{Arrival, Descent, Visit},
     inference::Inference,
     kernels::score::Law,
     ranking::Ranked,
+    runs::closes_at,
 };
 use candle_core::Result;
 use riser_core::{ids::NodeId, logprob_space::LogprobSpace, prefix_tree::PrefixTree};
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-/// Open nodes expanded per user and round: a few more than needed, for far fewer rounds.
-const EXPANDED_PER_ROUND: usize = 8;
+/// Open nodes expanded per user and round: 3 % more rows than one by one, in a tenth of the passes (games, K = 20).
+const EXPANDED_PER_ROUND: usize = 12;
 
 /// The `k` most probable items after each prompt, best first; ties go to the smaller node. Exact.
 ///
@@ -40,7 +42,7 @@ fn top_k_of_lane(
     k: usize,
 ) -> Result<Vec<Vec<Ranked>>> {
     let (mut descent, roots) = Descent::start(inference, catalog, Law { space, temperature: 1.0 }, prompts)?;
-    let mut searches: Vec<Search<'_>> = roots.into_iter().map(|root| Search::new(catalog, k, root)).collect();
+    let mut searches: Vec<Search<'_>> = roots.into_iter().map(|root| Search::new(catalog, space, k, root)).collect();
     loop {
         let (mut visits, mut bounds) = (vec![], vec![]);
         for (tree, search) in searches.iter_mut().enumerate() {
@@ -89,6 +91,7 @@ impl Eq for Open {}
 /// The search for one user.
 struct Search<'c> {
     catalog: &'c PrefixTree,
+    space: LogprobSpace,
     k: usize,
     open: BinaryHeap<Open>,
     /// Closed leaves, best first, at most `k`.
@@ -96,22 +99,23 @@ struct Search<'c> {
 }
 
 impl<'c> Search<'c> {
-    fn new(catalog: &'c PrefixTree, k: usize, root: Arrival) -> Self {
-        let mut search = Self { catalog, k, open: BinaryHeap::new(), closed: vec![] };
+    fn new(catalog: &'c PrefixTree, space: LogprobSpace, k: usize, root: Arrival) -> Self {
+        let mut search = Self { catalog, space, k, open: BinaryHeap::new(), closed: vec![] };
         search.arrive(PrefixTree::ROOT, 0.0, &root);
         search
     }
 
+    /// What a node must reach to matter. One that only equals it could still win a tie.
+    fn cutoff(&self) -> f64 {
+        if self.closed.len() < self.k { f64::NEG_INFINITY } else { self.closed[self.k - 1].score }
+    }
+
     /// Takes the open nodes that may still hold one of the top K.
     fn most_promising(&mut self) -> Vec<Open> {
+        let cutoff = self.cutoff();
         let mut promising = vec![];
-        while promising.len() < EXPANDED_PER_ROUND {
-            let cutoff = if self.closed.len() < self.k { f64::NEG_INFINITY } else { self.closed[self.k - 1].score };
-            // A node that only equals the cutoff could still win a tie.
-            match self.open.peek() {
-                Some(open) if open.score >= cutoff => promising.extend(self.open.pop()),
-                _ => break,
-            }
+        while promising.len() < EXPANDED_PER_ROUND && self.open.peek().is_some_and(|open| open.score >= cutoff) {
+            promising.extend(self.open.pop());
         }
         promising
     }
@@ -125,10 +129,12 @@ impl<'c> Search<'c> {
         let children = self.catalog.children(choice.node);
         for (k, logprob) in choice.logprobs().enumerate() {
             let (node, score) = (children.node(k), score + f64::from(logprob));
-            if self.catalog.is_leaf(node) {
-                self.close(node, score);
-            } else {
-                self.open.push(Open { score, node, from: choice.row });
+            if score < self.cutoff() {
+                continue;
+            }
+            match closes_at(self.catalog, self.space, node) {
+                Some(leaf) => self.close(leaf, score),
+                None => self.open.push(Open { score, node, from: choice.row }),
             }
         }
     }

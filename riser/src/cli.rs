@@ -215,7 +215,11 @@ pub(crate) struct Export {
     riser evaluate runs/games-riser --data data/games\n  \
     riser evaluate runs/games-riser --data data/games --against runs/games-sft   paired comparison\n  \
     riser evaluate runs/games-riser --data data/games --beam 20                  as other systems do it\n  \
-    riser evaluate runs/games-riser -c games.toml --set evaluate.rows=0 --format json")]
+    riser evaluate runs/games-riser --data data/games --full                     every item of the catalog\n  \
+    riser evaluate runs/games-riser -c games.toml --set evaluate.rows=0 --format json\n\n\
+    With --full: MRR is the mean of 1 / rank over the whole catalog; `target nats` is -log p of the target's spelling, `entropy \
+    nats` the entropy over spellings; `catalog mass` the probability of all items together, 1 in catalog space; mass@K the share \
+    of it on the best K items, which HR@K equals if the policy is calibrated.")]
 pub(crate) struct Evaluate {
     /// Checkpoint folder, Hugging Face folder, or run folder (its best checkpoint).
     pub(crate) checkpoint: PathBuf,
@@ -228,6 +232,9 @@ pub(crate) struct Evaluate {
     /// Constrained beam search with that many beams instead of exact search.
     #[arg(long, value_name = "BEAMS")]
     pub(crate) beam: Option<usize>,
+    /// The exact probability of every item of the catalog: ranks behind the top K, MRR, entropy, mass on the best.
+    #[arg(long, conflicts_with = "beam")]
+    pub(crate) full: bool,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }

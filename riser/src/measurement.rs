@@ -1,13 +1,15 @@
-//! From ranked lists to figures: HR and NDCG with intervals, for all rows and for rows whose target is new to the user.
+//! From ranked lists to figures: HR and NDCG with intervals, for all rows and for rows whose target is new to the user; and
+//! what the whole distribution says, where it was computed.
 
+use crate::outlook::Outlook;
 use riser_core::ids::ItemIndex;
 use riser_core::metrics::{Bootstrap, Clusters, Exposure, Interval, Metric, MetricsError, Rank};
 use riser_core::random::Seed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Cutoffs of every report.
-pub const CUTOFFS: [u32; 5] = [1, 5, 10, 20, 50];
+/// Cutoffs of every report, as far as its lists are long.
+const CUTOFFS: [u32; 8] = [1, 5, 10, 20, 50, 100, 500, 1000];
 
 const RESAMPLES: u32 = 2000;
 const CONFIDENCE: f64 = 0.95;
@@ -23,6 +25,8 @@ pub struct Ranking {
     pub users: Vec<String>,
     /// The recommended lists.
     pub lists: Vec<Vec<ItemIndex>>,
+    /// What the whole distribution of each row says; empty unless it was computed.
+    pub outlooks: Vec<Outlook>,
     /// Recommended token paths that spell no item of the catalog.
     pub invalid_items: u64,
 }
@@ -100,18 +104,25 @@ impl Comparison {
     }
 }
 
-/// Every metric at every cutoff that a list of `top_k` items can answer, with its name.
-pub fn all_metrics(top_k: usize) -> impl Iterator<Item = (String, Metric, u32)> {
-    let cutoffs = CUTOFFS.into_iter().filter(move |cutoff| *cutoff as usize <= top_k);
-    let pairs = Metric::ALL.into_iter().flat_map(move |metric| cutoffs.clone().map(move |cutoff| (metric, cutoff)));
-    pairs.map(|(metric, cutoff)| (format!("{metric}@{cutoff}"), metric, cutoff))
+/// The cutoffs that a list of `depth` items can answer.
+pub(crate) fn cutoffs(depth: usize) -> impl Iterator<Item = u32> {
+    CUTOFFS.into_iter().filter(move |cutoff| *cutoff as usize <= depth)
 }
 
 impl Ranking {
-    /// Adds the list of one row, best first.
-    pub fn record(&mut self, list: Vec<ItemIndex>, target: ItemIndex, history: &[ItemIndex], user: Option<&str>) {
+    /// Adds the list of one row, best first. An `outlook` knows the target's rank behind the end of the list too; there is one
+    /// for every row or for none.
+    pub fn record(
+        &mut self,
+        list: Vec<ItemIndex>,
+        outlook: Option<Outlook>,
+        target: ItemIndex,
+        history: &[ItemIndex],
+        user: Option<&str>,
+    ) {
         let row = self.ranks.len();
-        self.ranks.push(Rank::of(target, &list));
+        self.ranks.push(outlook.as_ref().map_or_else(|| Rank::of(target, &list), |outlook| Some(outlook.rank)));
+        self.outlooks.extend(outlook);
         self.is_repeat.push(history.contains(&target));
         self.users.push(user.map_or_else(|| format!("row {row}"), |user| format!("user {user}")));
         self.lists.push(list);
@@ -140,19 +151,28 @@ impl Ranking {
 
     fn figures(&self, rows: &[usize], top_k: usize, seed: Seed) -> Result<Vec<Figure>, MetricsError> {
         let bootstrap = Bootstrap::new(seed, RESAMPLES, CONFIDENCE)?;
-        let ranks: Vec<Option<Rank>> = rows.iter().map(|row| self.ranks[*row]).collect();
         let clusters = Clusters::by_key(rows.iter().map(|row| self.users[*row].as_str()));
-        let figure = |(name, metric, cutoff): (String, Metric, u32)| {
-            Ok(Figure { metric: name, interval: bootstrap.mean(&metric.values(&ranks, cutoff), &clusters)? })
+        let figure = |(metric, values): (String, Vec<f64>)| {
+            let values: Vec<f64> = rows.iter().map(|row| values[*row]).collect();
+            Ok(Figure { metric, interval: bootstrap.mean(&values, &clusters)? })
         };
-        all_metrics(top_k).map(figure).collect()
+        self.columns(top_k).into_iter().map(figure).collect()
+    }
+
+    /// Every metric that lists of `top_k` items or whole distributions can answer: its name and one value per row.
+    fn columns(&self, top_k: usize) -> Vec<(String, Vec<f64>)> {
+        let depth = self.outlooks.first().map_or(top_k, Outlook::num_items);
+        let pairs = Metric::ALL.into_iter().flat_map(|metric| cutoffs(depth).map(move |cutoff| (metric, cutoff)));
+        let column =
+            |(metric, cutoff): (Metric, u32)| (format!("{metric}@{cutoff}"), metric.values(&self.ranks, cutoff));
+        pairs.map(column).chain(Outlook::columns(&self.outlooks)).collect()
     }
 
     /// The means over all rows by name, without intervals.
     pub fn means(&self, top_k: usize) -> BTreeMap<String, f64> {
-        all_metrics(top_k)
-            .filter_map(|(name, metric, cutoff)| Some((name, metric.mean(&self.ranks, cutoff)?)))
-            .collect()
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let columns = self.columns(top_k).into_iter().filter(|(_, values)| !values.is_empty());
+        columns.map(|(name, values)| (name, mean(&values))).collect()
     }
 }
 
@@ -169,9 +189,8 @@ pub fn compare(
 ) -> Result<Comparison, MetricsError> {
     let bootstrap = Bootstrap::new(seed, RESAMPLES, CONFIDENCE)?;
     let clusters = Clusters::by_key(before.1.users.iter().map(String::as_str));
-    let row = |(name, metric, cutoff): (String, Metric, u32)| {
-        let values = |ranking: &Ranking| metric.values(&ranking.ranks, cutoff);
-        let paired = bootstrap.paired(&values(before.1), &values(after.1), &clusters)?;
+    let row = |((name, first), (_, second)): ((String, Vec<f64>), (String, Vec<f64>))| {
+        let paired = bootstrap.paired(&first, &second, &clusters)?;
         Ok(ComparedMetric {
             metric: name,
             before: paired.first,
@@ -181,7 +200,8 @@ pub fn compare(
             p_value: paired.p_value,
         })
     };
-    let rows = all_metrics(top_k).map(row).collect::<Result<_, _>>()?;
+    let columns = before.1.columns(top_k).into_iter().zip(after.1.columns(top_k));
+    let rows = columns.map(row).collect::<Result<_, _>>()?;
     Ok(Comparison { caption, before_name: before.0.to_owned(), after_name: after.0.to_owned(), rows })
 }
 
@@ -195,7 +215,7 @@ mod tests {
         for row in 0..20 {
             let target = ItemIndex(if row % hit_every == 0 { 1 } else { 9 });
             let history = if row < 5 { vec![target] } else { vec![ItemIndex(7)] };
-            ranking.record(vec![ItemIndex(0), ItemIndex(1)], target, &history, Some(&(row / 2).to_string()));
+            ranking.record(vec![ItemIndex(0), ItemIndex(1)], None, target, &history, Some(&(row / 2).to_string()));
         }
         ranking
     }

@@ -1,6 +1,7 @@
 //! Ranks items for many rows at once, on all cores.
 
 use crate::measurement::Ranking;
+use crate::outlook::Outlook;
 use crate::roles::NextCatalog;
 use riser_core::config::{EvaluateConfig, EvaluationSplit, SearchMethod};
 use riser_core::data_folder::{DataFolder, DataFolderError, PromptRow};
@@ -9,6 +10,8 @@ use riser_core::ids::{ItemIndex, NodeId, RowId};
 use riser_core::logprob_space::LogprobSpace;
 use riser_core::prefix_tree::PrefixTree;
 use riser_core::spelling::SpellingError;
+use riser_policy::core_tree::CoreTree;
+use riser_policy::distribution::Distribution;
 use riser_policy::inference::Inference;
 use riser_policy::ranking::Ranked;
 use riser_policy::{TensorError, beam, ranking, search};
@@ -18,12 +21,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Rows that one thread searches for at a time.
-const ROWS_PER_CHUNK: usize = 16;
+pub const ROWS_PER_CHUNK: usize = 16;
 
 /// How items are ranked.
 #[derive(Debug, Clone, Copy)]
 pub struct Search {
-    /// Exact, or by beams.
+    /// Exact, by beams, or by the whole distribution.
     pub method: SearchMethod,
     /// Number of beams, if by beams.
     pub beam_width: usize,
@@ -44,7 +47,7 @@ impl Search {
         Self { method, beam_width, top_k, space, max_prompt_tokens, threads }
     }
 
-    /// The best spellings of `tree` after each prompt, best first.
+    /// The best spellings of `tree` after each prompt, best first; for a list alone, `full` is `exact`.
     ///
     /// # Errors
     /// Whatever the model reports.
@@ -55,7 +58,7 @@ impl Search {
         prompts: &[&[u32]],
     ) -> Result<Vec<Vec<Ranked>>, TensorError> {
         match self.method {
-            SearchMethod::Exact => search::top_k(inference, tree, self.space, prompts, self.top_k),
+            SearchMethod::Exact | SearchMethod::Full => search::top_k(inference, tree, self.space, prompts, self.top_k),
             SearchMethod::Beam => beam::beam_search(inference, tree, self.space, prompts, self.beam_width),
         }
     }
@@ -137,15 +140,27 @@ fn rank_items(
 ) -> Result<Ranking, RankingError> {
     let items_of = next.map_or(data, |next| &next.data);
     let place = |item: ItemIndex| next.map_or(Some(item), |next| next.change.place(item));
+    let core = (search.method == SearchMethod::Full).then(|| CoreTree::new(items_of.tree(), search.space));
     let chunks: Vec<&[PromptRow]> = rows.chunks(ROWS_PER_CHUNK).collect();
-    let results: Vec<OnceLock<Result<Vec<Vec<Ranked>>, RankingError>>> =
-        chunks.iter().map(|_| OnceLock::new()).collect();
+    let results: Vec<OnceLock<Result<Vec<Found>, RankingError>>> = chunks.iter().map(|_| OnceLock::new()).collect();
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(chunk) = chunks.get(index) else { break };
-            results[index].get_or_init(|| rank_chunk(inference, data, items_of.tree(), chunk, search));
+            results[index].get_or_init(|| {
+                let prompts = prompts(data, chunk, search)?;
+                let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+                let Some(core) = &core else {
+                    return Ok(search
+                        .spellings(inference, items_of.tree(), &prompts)?
+                        .into_iter()
+                        .map(Found::from)
+                        .collect());
+                };
+                let of_row = |(leaves, &row)| Found::of(leaves, items_of.tree(), place(data.row(row).target), search);
+                Ok(core.leaf_logprobs(inference, &prompts)?.into_iter().zip(*chunk).map(of_row).collect())
+            });
             progress(done.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len());
         }
     };
@@ -157,8 +172,8 @@ fn rank_items(
     let mut ranking = Ranking::default();
     let mut spelled = Spelled::default();
     for (chunk, result) in chunks.iter().zip(results) {
-        let lists = result.into_inner().expect("every chunk was taken by a thread")?;
-        for (row, list) in chunk.iter().zip(lists) {
+        let found = result.into_inner().expect("every chunk was taken by a thread")?;
+        for (row, Found { list, outlook }) in chunk.iter().zip(found) {
             let row = data.row(*row);
             let is_invalid = |ranked: &&Ranked| !spelled.is_item(items_of, ranked.leaf);
             ranking.invalid_items += list.iter().filter(is_invalid).count() as u64;
@@ -168,27 +183,42 @@ fn rank_items(
             // Rows whose targets went have been left out; of a history, only what is still an item can be repeated.
             let Some(target) = place(row.target) else { continue };
             let history: Vec<ItemIndex> = row.history.iter().copied().filter_map(place).collect();
-            ranking.record(items, target, &history, row.user.as_deref());
+            ranking.record(items, outlook, target, &history, row.user.as_deref());
         }
     }
     Ok(ranking)
 }
 
-fn rank_chunk(
-    inference: &Inference,
-    data: &DataFolder,
-    tree: &PrefixTree,
-    rows: &[PromptRow],
-    search: Search,
-) -> Result<Vec<Vec<Ranked>>, RankingError> {
+/// What was found for one row.
+struct Found {
+    /// Best first.
+    list: Vec<Ranked>,
+    /// Where the whole distribution was computed.
+    outlook: Option<Outlook>,
+}
+
+impl From<Vec<Ranked>> for Found {
+    fn from(list: Vec<Ranked>) -> Self {
+        Self { list, outlook: None }
+    }
+}
+
+impl Found {
+    /// Sums up a distribution; every leaf of `catalog` is among `leaves`.
+    fn of(leaves: Vec<Ranked>, catalog: &PrefixTree, target: Option<ItemIndex>, search: Search) -> Self {
+        let distribution = Distribution::new(leaves);
+        let outlook = target.and_then(|target| Outlook::of(&distribution, catalog, target));
+        Self { list: distribution.ranked().iter().take(search.top_k).copied().collect(), outlook }
+    }
+}
+
+fn prompts(data: &DataFolder, rows: &[PromptRow], search: Search) -> Result<Vec<Vec<u32>>, RankingError> {
     let prompt = |&(split, row): &PromptRow| {
         let titles = data.dataset().history_titles(data.row((split, row)));
         let tokens = data.speller().prompt_tokens(&titles, search.max_prompt_tokens);
         tokens.map_err(|source| RankingError::Prompt { split, row, source })
     };
-    let prompts: Vec<Vec<u32>> = rows.iter().map(prompt).collect::<Result<_, _>>()?;
-    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    Ok(search.spellings(inference, tree, &prompts)?)
+    rows.iter().map(prompt).collect()
 }
 
 /// Spells recommended items anew and remembers the answer: the proof that what a policy generated is an item does not

@@ -11,6 +11,7 @@ mod stopped;
 use common::{json, prepared};
 use output::output;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 use stopped::stopped_at;
 
@@ -62,6 +63,18 @@ fn every_command_does_its_part_on_a_generated_catalog() {
     assert_eq!(evaluated["policy"], trained["digest"]);
     assert_eq!(evaluated["comparison"]["rows"].as_array().unwrap().len(), 6);
     assert!(at("rl").join("evaluation.json").exists());
+
+    let full = json(folder.path(), &["evaluate", "rl", "--full", "--against", "sft", "-c", "run.toml"]);
+    let figures = |evaluation: &Value| -> HashMap<String, f64> {
+        let metrics = evaluation["summary"]["metrics"].as_array().unwrap().iter();
+        metrics.map(|it| (it["metric"].as_str().unwrap().to_owned(), it["estimate"].as_f64().unwrap())).collect()
+    };
+    let (full_figures, figures) = (figures(&full), figures(&evaluated));
+    assert!(figures.iter().all(|(name, value)| full_figures[name] == *value), "{full_figures:?} beside {figures:?}");
+    assert!((full_figures["catalog mass"] - 1.0).abs() < 1e-4, "{full_figures:?}");
+    assert!(full_figures["MRR"] > 0.0 && full_figures["HR@50"] >= full_figures["HR@10"], "{full_figures:?}");
+    assert!(full_figures["entropy nats"] < 60f64.ln() && full_figures["mass@50"] > full_figures["mass@10"]);
+    assert_eq!(full["comparison"]["rows"].as_array().unwrap().len(), full_figures.len());
 
     let recommended = json(folder.path(), &["recommend", "rl", "--top", "60", "--repeats", "g0000"]);
     let probability: f64 =

@@ -361,6 +361,8 @@ pub enum SearchMethod {
     Exact,
     /// Constrained beam search: may miss items; for comparison with other systems.
     Beam,
+    /// The probability of every item of the catalog: the true top K, the rank of every target, the entropy over items.
+    Full,
 }
 
 /// Rows a checkpoint can be measured on.

@@ -36,6 +36,11 @@ proptest! {
             prop_assert_eq!(&tree.path(node), prefix);
             let before = prefix.split_last().map(|(_, before)| tree.walk(before).unwrap());
             prop_assert_eq!((tree.parent(node), tree.token_into(node)), (before, prefix.last().copied()));
+            let mut end = node;
+            while tree.num_children(end) == 1 {
+                end = tree.children(end).node(0);
+            }
+            prop_assert_eq!(tree.end_of_run(node), end);
             for token in 0..6 {
                 prop_assert_eq!(tree.step(node, token).is_some(), children.contains(&token));
             }

@@ -1,7 +1,7 @@
 //! Arguments of `riser bench`.
 
 use super::cores;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use riser_core::{config::ByteSize, logprob_space::LogprobSpace, objective::Preset, snapshot::TensorDtype};
 use std::path::PathBuf;
 
@@ -18,6 +18,8 @@ pub(crate) enum Subject {
     Rollout(Box<Rollout>),
     /// Update steps of the learner: groups per second, share of the machine's matrix peak, where the time goes.
     Learner(Box<Learner>),
+    /// Exact top K, beam search and the whole distribution: users per second, rows, and what the beam misses.
+    Evaluate(Box<Evaluate>),
     /// Builds, saves, opens, changes and walks a prefix tree.
     Catalog(Catalog),
     /// What publishing a policy costs after real optimizer steps: snapshot, digest, delta made, read and applied.
@@ -103,7 +105,7 @@ pub(crate) struct Workload {
     #[arg(long, default_value_t = 250, conflicts_with = "workload")]
     pub(crate) prompt_tokens: usize,
     /// Prompts, from the beginning of the folder's.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, visible_alias = "users", default_value_t = 16)]
     pub(crate) groups: usize,
     /// Samples drawn per prompt.
     #[arg(long, default_value_t = 20)]
@@ -164,4 +166,49 @@ pub(crate) struct Rollout {
     /// Space of the log-probabilities: catalog or vocabulary.
     #[arg(long, default_value_t = LogprobSpace::Catalog)]
     pub(crate) space: LogprobSpace,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    riser bench evaluate --workload workloads/games-tiny --users 128 --threads 2\n  \
+    riser bench evaluate --hidden 512 --layers 8 --items 100000 --users 8 --methods exact --methods beam\n  \
+    riser bench evaluate --workload workloads/games-tiny --users 128 --space vocabulary --lists beam.json\n\n\
+    A list counts as wrong if an item of the true top K that it lacks is more than 0.001 nats better than one that it has \
+    instead. tests/peers/hf_beam.py writes the lists of transformers.")]
+pub(crate) struct Evaluate {
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+    /// Items of a list, K, and number of beams.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: u32,
+    /// Space of the log-probabilities: catalog or vocabulary.
+    #[arg(long, default_value_t = LogprobSpace::Catalog)]
+    pub(crate) space: LogprobSpace,
+    /// Threads that search at the same time.
+    #[arg(long, default_value_t = cores() as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) threads: u32,
+    /// Users that one thread searches for together.
+    #[arg(long, default_value_t = riser::ranking::ROWS_PER_CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) users_per_call: u32,
+    /// How often each method goes through all users, in turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Methods to measure; repeat for several. Default: all.
+    #[arg(long, value_enum)]
+    pub(crate) methods: Vec<Method>,
+    /// Lists of another program to compare with the exact ones: for each user [{\"item\": index, \"score\": summed
+    /// log-probability}, ...], best first.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lists: Option<PathBuf>,
+}
+
+/// A way to rank items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Method {
+    /// Best-first search: the true top K.
+    Exact,
+    /// Constrained beam search with K beams.
+    Beam,
+    /// The probability of every item.
+    Full,
 }

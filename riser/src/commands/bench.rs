@@ -1,7 +1,9 @@
 //! `riser bench`: figures of this machine, one file per subject.
 
 mod catalog;
+mod evaluate;
 mod learner;
+mod lists;
 mod machine;
 mod objective;
 mod rollout;
@@ -17,6 +19,7 @@ pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()
     match &arguments.subject {
         bench::Subject::Rollout(subject) => rollout::run(subject, format),
         bench::Subject::Learner(subject) => learner::run(subject, format),
+        bench::Subject::Evaluate(subject) => evaluate::run(subject, format),
         bench::Subject::Catalog(subject) => catalog::run(subject, format),
         bench::Subject::Weights(subject) => weights::run(subject, format),
         bench::Subject::Objective(subject) => objective::run(subject, format),

@@ -63,6 +63,9 @@ fn resolve(arguments: &Evaluate) -> anyhow::Result<RunConfig> {
     if let Some(path) = &arguments.data {
         config.data.path = Some(path.clone());
     }
+    if arguments.full {
+        config.evaluate.method = SearchMethod::Full;
+    }
     if let Some(beams) = arguments.beam {
         config.evaluate.method = SearchMethod::Beam;
         config.evaluate.beam_width = beams;
@@ -126,6 +129,7 @@ impl<'a> Evaluation<'a> {
         let method = match self.search.method {
             SearchMethod::Exact => "exact search".to_owned(),
             SearchMethod::Beam => format!("{} beams", self.search.beam_width),
+            SearchMethod::Full => "the probability of every item".to_owned(),
         };
         format!("{} rows, {method} in {} space, bootstrap over users", self.rows.len(), self.search.space)
     }

@@ -25,6 +25,12 @@ pub(super) fn peak_memory() -> Option<f64> {
     line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
 }
 
+/// Makes [`peak_memory`] count from now on, where the system can.
+pub(super) fn forget_peak_memory() {
+    // Where it is refused, the peak is that of the process so far: an upper bound.
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Processor time of all threads of this process so far, in seconds; `None` where the system does not say.
 pub(super) fn processor_seconds() -> Option<f64> {
     // The kernel counts in hundredths of a second for every program (USER_HZ).
