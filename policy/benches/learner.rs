@@ -78,7 +78,7 @@ fn head(criterion: &mut Criterion) {
 fn optimizer(criterion: &mut Criterion) {
     let space = LogprobSpace::Catalog;
     let (forest, mut training) = (forest(space), training());
-    let mut step = |training: &mut Training| {
+    let step = |training: &mut Training| {
         let scored = training.forward(&forest, space, 1.0).unwrap();
         training.backward(scored, vec![-1.0; forest.num_edges()]).unwrap();
     };

@@ -59,7 +59,7 @@ impl<'c> CoreTree<'c> {
     }
 
     fn with_pieces(catalog: &'c PrefixTree, space: LogprobSpace, rows_per_piece: usize) -> Self {
-        let (mut branches, mut pieces, mut rows, mut total) = (vec![], vec![0..0], 0, 0);
+        let (mut branches, mut pieces, mut rows, mut total) = (vec![], vec![Range::default()], 0, 0);
         let mut open = vec![];
         let below = |open: &mut Vec<Branch>, end: NodeId, parent: u32, depth: u32| {
             let children = catalog.children(end);

@@ -213,7 +213,7 @@ impl Reinforce {
         for pass in passes {
             let shards = &shards[pass];
             for (shard, scored) in shards.iter().zip(self.forward(shards)?) {
-                batch.extend(shard.objective_groups(scored.logprobs()));
+                batch.extend(shard.objective_groups(catalog, scored.logprobs(), &self.informant(shard, &scored)?));
             }
         }
         self.add_reference(catalog, groups, per_shard, &mut batch)?;

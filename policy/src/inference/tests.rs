@@ -47,7 +47,7 @@ fn requests() -> Vec<RolloutRequest> {
     let instruction: Vec<u32> = (0..37).map(|_| stream.random_range(3..300)).collect();
     let mut history = vec![];
     let mut request = |id: u32| {
-        if id % 3 == 0 {
+        if id.is_multiple_of(3) {
             history.clear();
         }
         let more = stream.random_range(1..50);

@@ -69,7 +69,7 @@ fn fused(ws: &mut [f32], gs: &[f32], ms: &mut [f32], vs: &mut [f32], rule: Rule,
         .zip(ms.par_chunks_mut(BLOCK).zip(vs.par_chunks_mut(BLOCK)));
     match noted {
         None => blocks.for_each(|((ws, gs), (ms, vs))| rule.apply_all(ws, gs, ms, vs)),
-        Some(Noted { changed, halves }) if halves.is_empty() => {
+        Some(Noted { changed, halves: [] }) => {
             blocks.zip(changed.par_chunks_mut(BLOCK / WORD)).for_each(|(((ws, gs), (ms, vs)), changed)| {
                 let pieces =
                     (ws.chunks_mut(WORD).zip(gs.chunks(WORD))).zip(ms.chunks_mut(WORD).zip(vs.chunks_mut(WORD)));

@@ -94,6 +94,11 @@ pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
     largest + fold(values, 0.0, |sum, value| sum + exp(value - largest), |a, b| a + b).ln()
 }
 
+/// `sum_i e^(x_i - shift) x_i`
+pub(crate) fn expectation(values: &[f32], shift: f32) -> f32 {
+    fold(values, 0.0, |sum, value| exp(value - shift).mul_add(value, sum), |a, b| a + b)
+}
+
 /// Replaces every value `x` by `e^(x - shift)`; returns the sums of `e^(x - shift)` and of `e^(x - shift) x`.
 pub(crate) fn exp_moments(values: &mut [f32], shift: f32) -> (f32, f32) {
     let (mut sums, mut weighted) = ([0.0_f32; LANES], [0.0_f32; LANES]);
@@ -161,6 +166,7 @@ mod tests {
             let exact = |of: &dyn Fn(f64) -> f64| a.iter().map(|&a| of(f64::from(a))).sum::<f64>();
             assert!((f64::from(sum) - exact(&|a| (a - 0.5).exp())).abs() < 1e-4);
             assert!((f64::from(weighted) - exact(&|a| (a - 0.5).exp() * a)).abs() < 1e-4);
+            assert!((expectation(&a, 0.5) - weighted).abs() < 1e-4);
             assert!(values.iter().zip(&a).all(|(power, a)| (power - (a - 0.5).exp()).abs() < 1e-5));
         }
     }

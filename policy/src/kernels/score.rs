@@ -262,7 +262,9 @@ mod tests {
         let head = Head { rows: &heads, width, transposed: None };
         let law = Law { space: LogprobSpace::Vocabulary, temperature: 1.0 };
         let mut all = Decisions::new();
-        (0..rows).for_each(|d| drop(all.push(&[d as u32 % 250, 270])));
+        for d in 0..rows {
+            all.push(&[d as u32 % 250, 270]);
+        }
         let projection = numbers(rows, 1.9);
         all.edges.extend((0..rows as u32).map(|d| (d, 2 * d)));
         let measured = forward::measure(&hidden, head, &all, law, None);

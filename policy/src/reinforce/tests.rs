@@ -211,7 +211,7 @@ fn information_is_what_listing_all_items_says() {
             let model = reinforce.training.inference_model();
             let groups = groups(model, &catalog, space, 0);
             let plain = plain_batch(model, model, &catalog, &groups, &settings);
-            let shards = reinforce.shards(&catalog, &groups.iter().collect::<Vec<_>>());
+            let shards = reinforce.shards(&catalog, &groups.iter().collect::<Vec<_>>(), 10_000);
             let mut got = vec![];
             for shard in &shards {
                 let scored = reinforce.training.forward(&shard.forest, space, 1.0).unwrap();

@@ -12,9 +12,6 @@ use riser_policy::training::Training;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Prompts that are sampled for together.
-const PROMPTS_PER_CALL: usize = 4;
-
 /// Measures on a pool of its own threads, and prints.
 pub(super) fn run(arguments: &Learner, format: Format) -> anyhow::Result<()> {
     if arguments.updates == 0 || arguments.threads == 0 || arguments.workload.groups == 0 {
@@ -69,7 +66,7 @@ struct Figures {
 
 fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
     let subject = workload::load(&arguments.workload)?;
-    let groups = subject.sample(&arguments.workload, arguments.space, PROMPTS_PER_CALL)?;
+    let groups = subject.sample(&arguments.workload, arguments.space)?;
     let settings = settings(arguments);
     let training = Training::new(subject.parameters.duplicate()?, settings.optimizer)?;
     let mut learner = Reinforce::new(training, &subject.parameters, settings)?;

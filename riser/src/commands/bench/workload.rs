@@ -12,6 +12,7 @@ use riser_core::prefix_tree::PrefixTree;
 use riser_core::random::Seed;
 use riser_core::selection::{Fill, Pick, Selection};
 use riser_core::snapshot::PolicyIdentity;
+use riser_policy::inference::Inference;
 use riser_policy::optimizer::AdamWSettings;
 use riser_policy::parameters::Parameters;
 use riser_policy::reinforce::ReinforceSettings;
@@ -23,6 +24,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::path::Path;
+
+/// Prompts that are sampled for together.
+const PROMPTS_PER_CALL: usize = 4;
 
 /// Width of a generated model's heads.
 const HEAD_WIDTH: usize = 64;
@@ -86,9 +90,15 @@ pub(super) fn load(arguments: &Workload) -> anyhow::Result<Subject> {
 }
 
 impl Subject {
-    /// A group for every prompt, drawn with the model itself, `batch` prompts at a time.
-    pub(super) fn sample(
+    /// A group for every prompt, drawn with the model itself.
+    pub(super) fn sample(&self, arguments: &Workload, space: LogprobSpace) -> anyhow::Result<Vec<RolloutGroup>> {
+        self.sample_by(&self.parameters.inference()?, arguments, space, PROMPTS_PER_CALL)
+    }
+
+    /// A group for every prompt, `batch` prompts at a time.
+    pub(super) fn sample_by(
         &self,
+        inference: &Inference,
         arguments: &Workload,
         space: LogprobSpace,
         batch: usize,
@@ -107,11 +117,10 @@ impl Subject {
             reward_hit: 1.0,
             reward_miss: -1.0,
         };
-        let inference = self.parameters.inference()?;
         let policy = PolicyIdentity { version: PolicyVersion(0), digest: Digest::of(self.name.as_bytes()) };
         let mut groups = vec![];
         for prompts in self.prompts.chunks(batch) {
-            groups.extend(rollout(&inference, &self.catalog, policy, prompts, &settings)?);
+            groups.extend(rollout(inference, &self.catalog, policy, prompts, &settings)?);
         }
         Ok(groups)
     }
