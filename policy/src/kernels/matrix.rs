@@ -7,6 +7,9 @@
 /// Longest sum of one call of the library; it adds sums up to this length from the first product to the last.
 const DEPTH: usize = 512;
 
+/// Products of at most so many numbers the library takes for dot products if both factors have their sums in one piece.
+const MOST_BY_DOTS: usize = 256;
+
 /// A borrowed matrix: `rows x cols` entries at `row * row_stride + col * col_stride`.
 #[derive(Clone, Copy)]
 pub(crate) struct Mat<'a> {
@@ -98,6 +101,13 @@ pub(crate) fn matmul(out: MatMut<'_>, into: Store, scale: f32, lhs: Mat<'_>, rhs
     if out.rows == 0 || out.cols == 0 {
         return;
     }
+    if rhs.row_stride == 1 && rhs.rows > 1 && out.rows * out.cols <= MOST_BY_DOTS {
+        // Here it would add each sum in several parts, side by side; not so if the right factor's rows are in one piece.
+        let rows = (0..rhs.rows).flat_map(|row| (0..rhs.cols).map(move |col| rhs.data[row + col * rhs.col_stride]));
+        let rows: Vec<f32> = rows.collect();
+        matmul(out, into, scale, lhs, Mat::new(&rows, rhs.rows, rhs.cols));
+        return;
+    }
     if out.rows == 1 {
         // The library multiplies a single row in another way, with other roundings; a row has the same bits in any company.
         let row = &mut out.data[..out.cols];
@@ -164,6 +174,21 @@ mod tests {
             let all = product(0, rows);
             for (from, to) in [(0, 1), (5, 6), (129, 130), (3, 5), (7, 10), (0, 17), (64, 128), (1, 130)] {
                 assert!(product(from, to) == all[from * cols..to * cols], "rows {from} to {to} of {inner} x {cols}");
+            }
+            let turned: Vec<f32> = (0..cols * inner).map(|i| rhs[i % inner * cols + i / inner]).collect();
+            let product = |from: usize, to: usize| {
+                let mut out = vec![0.0; (to - from) * cols];
+                let lhs = Mat::new(&lhs[from * inner..to * inner], to - from, inner);
+                let rhs = Mat::new(&turned, cols, inner).t();
+                matmul(MatMut::new(&mut out, to - from, cols), Store::Overwrite, 0.3, lhs, rhs);
+                out
+            };
+            let all = product(0, rows);
+            for (from, to) in [(0, 1), (5, 6), (3, 5), (7, 10), (0, 17), (64, 128), (1, 130)] {
+                assert!(
+                    product(from, to) == all[from * cols..to * cols],
+                    "rows {from} to {to}, turned, {inner} x {cols}"
+                );
             }
         }
     }
