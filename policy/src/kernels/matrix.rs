@@ -101,7 +101,7 @@ pub(crate) fn matmul(out: MatMut<'_>, into: Store, scale: f32, lhs: Mat<'_>, rhs
     if out.rows == 0 || out.cols == 0 {
         return;
     }
-    if rhs.row_stride == 1 && rhs.rows > 1 && out.rows * out.cols <= MOST_BY_DOTS {
+    if rhs.row_stride == 1 && rhs.rows > 1 && rhs.cols > 1 && out.rows * out.cols <= MOST_BY_DOTS {
         // Here it would add each sum in several parts, side by side; not so if the right factor's rows are in one piece.
         let rows = (0..rhs.rows).flat_map(|row| (0..rhs.cols).map(move |col| rhs.data[row + col * rhs.col_stride]));
         let rows: Vec<f32> = rows.collect();
