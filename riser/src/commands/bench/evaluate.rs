@@ -108,6 +108,8 @@ fn measure(arguments: &Evaluate) -> anyhow::Result<Figures> {
         .filter(|method| arguments.methods.is_empty() || arguments.methods.contains(method))
         .map(|method| Searcher { method, catalog, core: CoreTree::new(catalog, arguments.space), arguments })
         .collect();
+    // Before anything takes long, so that a list that does not fit is told at once.
+    let foreign = foreign(arguments, catalog, prompts.len())?;
     let mut measured: Vec<Measured> = methods.iter().map(|_| Measured::default()).collect();
     for _ in 0..arguments.rounds {
         for (searcher, measured) in methods.iter().zip(&mut measured) {
@@ -124,8 +126,7 @@ fn measure(arguments: &Evaluate) -> anyhow::Result<Figures> {
             differences.insert(format!("beam {}", arguments.k), Differences::of(lists, exact));
         }
         if let Some(path) = &arguments.lists {
-            let lists = foreign(arguments, catalog, prompts.len())?;
-            differences.insert(path.display().to_string(), Differences::of(&lists, exact));
+            differences.insert(path.display().to_string(), Differences::of(&foreign, exact));
         }
     }
     let users = prompts.len() as f64;
