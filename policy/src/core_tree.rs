@@ -86,6 +86,11 @@ impl<'c> CoreTree<'c> {
         Self { catalog, space, branches, pieces, prompts_per_pass: (rows_per_piece / total.max(1)).max(1) }
     }
 
+    /// Prompts that one pass takes; more at a time only take more memory.
+    pub fn prompts_per_pass(&self) -> usize {
+        self.prompts_per_pass
+    }
+
     /// Every leaf with its summed log-probability after each prompt, in no order that means anything.
     ///
     /// # Errors

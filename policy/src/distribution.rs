@@ -7,15 +7,17 @@ use riser_core::{ids::ItemIndex, metrics::Rank, prefix_tree::PrefixTree};
 #[derive(Debug, Clone)]
 pub struct Distribution {
     ranked: Vec<Ranked>,
-    /// Summed probability of all spellings.
-    mass: f64,
+    /// Log of the summed probability of all spellings, which itself may be too small for a number.
+    log_mass: f64,
 }
 
 impl Distribution {
     /// From every leaf once, in any order.
     pub fn new(mut leaves: Vec<Ranked>) -> Self {
         leaves.sort_unstable_by(Ranked::order);
-        Self { mass: leaves.iter().map(|ranked| ranked.score.exp()).sum(), ranked: leaves }
+        let best = leaves.first().map_or(0.0, |ranked| ranked.score);
+        let relative: f64 = leaves.iter().map(|ranked| (ranked.score - best).exp()).sum();
+        Self { log_mass: best + relative.ln(), ranked: leaves }
     }
 
     /// The spellings, best first.
@@ -26,14 +28,15 @@ impl Distribution {
     /// Probability of the catalog as a whole: 1 in catalog space up to rounding, less in vocabulary space, where the rest is on
     /// tokens that lead to no item.
     pub fn mass(&self) -> f64 {
-        self.mass
+        self.log_mass.exp()
     }
 
     /// Shannon entropy over spellings in nats, of the distribution that [`mass`](Self::mass) normalises.
     pub fn entropy(&self) -> f64 {
         let of = |ranked: &Ranked| {
-            let share = ranked.score.exp() / self.mass;
-            if share > 0.0 { -share * share.ln() } else { 0.0 }
+            let log_share = ranked.score - self.log_mass;
+            let share = log_share.exp();
+            if share > 0.0 { -share * log_share } else { 0.0 }
         };
         self.ranked.iter().map(of).sum()
     }
@@ -61,13 +64,13 @@ impl Distribution {
         for ranked in &self.ranked {
             let items = catalog.items_at(ranked.leaf).len();
             let taken = items.min(left);
-            sum += ranked.score.exp() * taken as f64 / items as f64;
+            sum += (ranked.score - self.log_mass).exp() * taken as f64 / items as f64;
             left -= taken;
             if left == 0 {
                 break;
             }
         }
-        sum / self.mass
+        sum
     }
 }
 

@@ -90,7 +90,11 @@ impl Inference {
     }
 
     fn put_away(&self, workspace: Workspace) {
-        self.idle.lock().expect("no holder of the lock panics").push(workspace);
+        let mut idle = self.idle.lock().expect("no holder of the lock panics");
+        // More are in use at a time only where a thread that waits for one lane takes up another.
+        if idle.len() < rayon::current_num_threads() {
+            idle.push(workspace);
+        }
     }
 }
 

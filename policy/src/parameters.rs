@@ -130,14 +130,6 @@ impl Parameters {
         Self::from_tensors(&self.shape, tensors.collect::<Result<_>>()?, &self.device)
     }
 
-    /// Replaces all values by those of `other`, which has the same shape.
-    ///
-    /// # Errors
-    /// Whatever candle reports.
-    pub fn assign(&self, other: &Self) -> Result<()> {
-        self.vars.iter().try_for_each(|(name, var)| var.set(other.vars[name].as_tensor()))
-    }
-
     /// The parameters as they are published.
     ///
     /// # Errors

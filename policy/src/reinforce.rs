@@ -13,7 +13,10 @@ pub use report::ReinforceReport;
 use crate::{
     cost::Cost,
     forest::Forest,
-    kernels::score::{Law, Measured, measure},
+    kernels::{
+        Kernels,
+        score::{Law, Measured, measure},
+    },
     memory::{self, Allowance, MemoryError, MemoryPlan},
     model::Model,
     optimizer::AdamWSettings,
@@ -44,7 +47,7 @@ struct Cut<'g> {
     shards: Vec<GroupForest<'g>>,
     /// Runs of shards that are passed together.
     passes: Vec<Range<usize>>,
-    /// Rows that a shard should have.
+    /// Rows that a shard of the reference should have.
     per_shard: usize,
 }
 
@@ -280,7 +283,9 @@ impl Reinforce {
         let shards = self.shards(catalog, &all, per_shard);
         let rows: Vec<usize> = shards.iter().map(|shard| shard.forest.num_rows()).collect();
         let by_rows = shards::cut(&rows, self.settings.micro_batch_tokens);
-        let Some(limit) = self.settings.memory_limit else {
+        // What other devices take is not known here.
+        let is_known = self.training.inference_model().kernels() == Kernels::Fused;
+        let Some(limit) = self.settings.memory_limit.filter(|_| is_known) else {
             return Ok(Cut { shards, passes: by_rows, per_shard });
         };
         let allowance = self.allowance(limit);
@@ -293,7 +298,8 @@ impl Reinforce {
         let of_shards = bytes(&shards);
         if let Ok(by_bytes) = allowance.cut(&of_shards) {
             let passes = if allowance.fits(&of_shards, &by_rows) { by_rows } else { by_bytes };
-            return Ok(Cut { shards, passes, per_shard });
+            // The reference scores some of the groups, which in other company might make a larger shard than any of these.
+            return Ok(Cut { shards, passes, per_shard: 1 });
         }
         let trees = self.shards(catalog, &all, 1);
         let bytes = bytes(&trees);

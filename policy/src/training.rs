@@ -308,10 +308,13 @@ impl Training {
         if let Some(notes) = &mut self.notes {
             notes.begin(&self.parameters);
         }
-        let norm =
-            self.optimizer.noted_update(&self.parameters, &self.gradients, learning_rate, self.notes.as_mut())?;
+        let norm = self.optimizer.noted_update(&self.parameters, &self.gradients, learning_rate, self.notes.as_mut());
+        if norm.is_err() {
+            // What was begun says nothing of the policy as it is.
+            self.notes = None;
+        }
         self.gradients.reset();
-        Ok(norm)
+        norm
     }
 
     /// What the policy is, and the policy as it is served in `dtype`. After one update since the last call it knows its

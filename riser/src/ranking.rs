@@ -159,7 +159,12 @@ fn rank_items(
                         .collect());
                 };
                 let of_row = |(leaves, &row)| Found::of(leaves, items_of.tree(), place(data.row(row).target), search);
-                Ok(core.leaf_logprobs(inference, &prompts)?.into_iter().zip(*chunk).map(of_row).collect())
+                // A distribution is as large as the catalog, so it is summed up before the next ones are made.
+                let (mut found, size) = (vec![], core.prompts_per_pass());
+                for (prompts, rows) in prompts.chunks(size).zip(chunk.chunks(size)) {
+                    found.extend(core.leaf_logprobs(inference, prompts)?.into_iter().zip(rows).map(of_row));
+                }
+                Ok(found)
             });
             progress(done.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len());
         }

@@ -183,6 +183,25 @@ fn a_folder_that_is_not_a_run_has_no_report() {
 }
 
 #[test]
+fn bench_rollout_computes_shared_prefixes_once_and_refuses_nothing_to_sample() {
+    let sizes = ["--hidden", "64", "--layers", "2", "--items", "60", "--prompt-tokens", "9", "--groups", "3"];
+    let run = |more: &[&str]| riser(&[&["bench", "rollout", "--json", "--rounds", "2"], &sizes[..], more].concat());
+    for space in ["catalog", "vocabulary"] {
+        let (status, stdout, stderr) = run(&["--space", space, "--threads", "2"]);
+        assert_eq!(status, 0, "{stderr}");
+        let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        let number = |key: &str| figures[key].as_f64().unwrap();
+        assert!(number("rows_per_group") < number("naive_rows_per_group") / 2.0, "{stdout}");
+        assert!((number("gflops") / number("peak_gflops") - number("share_of_peak")).abs() < 1e-9);
+        assert!(number("distinct_per_group") <= 20.0 && number("gflop_per_group") > 0.0, "{stdout}");
+    }
+    let (status, _, stderr) = run(&["--group", "0"]);
+    assert!(status == 2 && stderr.contains("--group"), "{stderr}");
+    let (status, _, stderr) = run(&["--batch", "0"]);
+    assert!(status == 2 && stderr.contains("--batch"), "{stderr}");
+}
+
+#[test]
 fn bench_weights_and_bench_objective_report_figures_that_fit_each_other() {
     let sizes = ["--hidden", "64", "--layers", "2", "--items", "60", "--prompt-tokens", "9", "--groups", "3"];
     for (served, bytes) in [("bf16", 2.0), ("f32", 4.0)] {

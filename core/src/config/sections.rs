@@ -326,7 +326,8 @@ pub struct TrainConfig {
     /// Tokens forwarded at once by the learner; a batch is cut into pieces of at most this size.
     pub micro_batch_tokens: usize,
     /// Memory of the learner's training, such as `2 GiB`: a batch is cut into so many pieces that parameters, optimizer and one
-    /// piece fit. Without it `micro_batch_tokens` alone decides.
+    /// piece fit. Checkpoints being written, policies on their way and evaluations come on top. Without it `micro_batch_tokens`
+    /// alone decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<ByteSize>,
 }

@@ -9,6 +9,9 @@ use std::path::PathBuf;
 pub(crate) struct Bench {
     #[command(subcommand)]
     pub(crate) subject: Subject,
+    /// The same as --format json.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
 }
 
 /// What is measured.

@@ -16,6 +16,7 @@ use std::hint::black_box;
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()> {
+    let format = if arguments.json { Format::Json } else { format };
     match &arguments.subject {
         bench::Subject::Rollout(subject) => rollout::run(subject, format),
         bench::Subject::Learner(subject) => learner::run(subject, format),

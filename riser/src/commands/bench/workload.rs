@@ -58,6 +58,9 @@ struct Prompt {
 /// # Errors
 /// [`Usage`] for a folder that is none, for fewer prompts than asked for, or for sizes that do not fit.
 pub(super) fn load(arguments: &Workload) -> anyhow::Result<Subject> {
+    if arguments.samples == 0 || arguments.group == 0 {
+        return Err(Usage("--samples and --group are at least 1".to_owned()).into());
+    }
     let (name, parameters, items, prompts) = match &arguments.workload {
         Some(folder) => {
             let parameters = checkpoint::load(folder, &Device::Cpu)?;
