@@ -3,7 +3,7 @@
 //! In catalog space forced tails cost nothing, so only the **core tree** is computed: nodes that are branching or lead to one
 //! that is. In vocabulary space forced tokens have probabilities too, and every node but the leaves is computed.
 //!
-//! Nodes are taken depth first in **pieces** of at most [`ROWS_PER_PIECE`] rows. Each piece is a descent of its own, level by
+//! Nodes are taken depth first in **pieces** of at most `ROWS_PER_PIECE` rows. Each piece is a descent of its own, level by
 //! level, that computes the prompt and the few nodes above the piece again; with its end all its keys and values are freed.
 //! So the cache of a call has at most `ROWS_PER_PIECE + prompts (prompt length + depth of the tree)` rows, whatever the size of the
 //! catalog; what grows with the catalog is the answer, 16 bytes a leaf, and the plan, 12 bytes a visited branch.
