@@ -8,6 +8,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+pub(crate) mod gather;
 pub(crate) mod lanes;
 pub(crate) mod linear;
 pub(crate) mod matrix;

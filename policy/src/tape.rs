@@ -18,6 +18,7 @@ pub(crate) use transposed::transpose_blocks;
 use crate::{
     kernels::{
         attention::{self, Heads, Visibility},
+        gather,
         linear::{self, Start},
         matrix::Mat,
         rms_norm,
@@ -214,26 +215,16 @@ impl Operations for Tape {
     type Value = Id;
 
     fn embed(&mut self, table: &Weight, tokens: &[u32]) -> Result<Id> {
-        let (size, width) = table.tensor.dims2()?;
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= size) {
-            candle_core::bail!("token {token} is outside the vocabulary of {size}");
-        }
+        let width = table.tensor.dim(1)?;
         let mut y = self.buffers.take(tokens.len() * width);
-        with_slices([&table.tensor], |[table]| {
-            for (y, &token) in y.chunks_exact_mut(width).zip(tokens) {
-                y.copy_from_slice(&table[token as usize * width..][..width]);
-            }
-            Ok(())
-        })?;
+        gather::embed(&table.tensor, tokens, &mut y)?;
         Ok(self.push(Step::Embed { table: table.clone(), tokens: tokens.to_vec() }, y, width))
     }
 
     fn select(&mut self, x: &Id, rows: &[u32]) -> Result<Id> {
         let width = self.width(*x);
         let mut y = self.buffers.take(rows.len() * width);
-        for (y, &row) in y.chunks_exact_mut(width).zip(rows) {
-            y.copy_from_slice(&self.values[x.0][row as usize * width..][..width]);
-        }
+        gather::gather(&self.values[x.0], rows, width, &mut y);
         Ok(self.push(Step::Select { x: *x, rows: rows.to_vec() }, y, width))
     }
 

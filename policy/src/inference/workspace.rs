@@ -3,6 +3,7 @@
 use crate::{
     kernels::{
         attention::{self, Heads, ROW_BLOCK, Visibility},
+        gather,
         linear::{self, Start},
         matrix::Mat,
         rms_norm,
@@ -165,26 +166,16 @@ impl Operations for Pass<'_> {
     type Value = Id;
 
     fn embed(&mut self, table: &Weight, tokens: &[u32]) -> Result<Id> {
-        let (size, width) = table.tensor.dims2()?;
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= size) {
-            candle_core::bail!("token {token} is outside the vocabulary of {size}");
-        }
+        let width = table.tensor.dim(1)?;
         let mut y = self.take(tokens.len() * width);
-        with_slices([&table.tensor], |[table]| {
-            for (y, &token) in y.chunks_exact_mut(width).zip(tokens) {
-                y.copy_from_slice(&table[token as usize * width..][..width]);
-            }
-            Ok(())
-        })?;
+        gather::embed(&table.tensor, tokens, &mut y)?;
         Ok(self.workspace.hold(y, width))
     }
 
     fn select(&mut self, x: &Id, rows: &[u32]) -> Result<Id> {
         let width = self.workspace.width(*x);
         let mut y = self.take(rows.len() * width);
-        for (y, &row) in y.chunks_exact_mut(width).zip(rows) {
-            y.copy_from_slice(&self.workspace.value(*x)[row as usize * width..][..width]);
-        }
+        gather::gather(self.workspace.value(*x), rows, width, &mut y);
         Ok(self.workspace.hold(y, width))
     }
 
@@ -224,9 +215,6 @@ impl Operations for Pass<'_> {
 
     fn with_earlier(&mut self, layer: usize, k: Id, v: Id) -> Result<(Id, Id)> {
         let workspace = &mut *self.workspace;
-        if workspace.earlier.len() == layer {
-            workspace.earlier.push((vec![], vec![]));
-        }
         let (Id::Value(k), Id::Value(v)) = (k, v) else { unreachable!("keys and values are of this pass") };
         let (keys, values) = &mut workspace.earlier[layer];
         let ((new_keys, width), (new_values, _)) = (&workspace.values[k], &workspace.values[v]);
