@@ -107,8 +107,16 @@ pub(crate) struct Descent<'m> {
     law: Law,
     /// Rows of each prompt.
     trunks: Vec<Range<usize>>,
-    /// Rows from the first branch row to this one, for each branch row.
-    paths: Vec<Vec<u32>>,
+    /// All rows behind the trunks.
+    branches: Vec<Branch>,
+}
+
+/// A row behind a trunk.
+#[derive(Debug, Clone, Copy)]
+struct Branch {
+    /// The row before it; of the trunk for the first.
+    parent: Row,
+    position: u32,
 }
 
 impl<'m> Descent<'m> {
@@ -132,7 +140,7 @@ impl<'m> Descent<'m> {
         }
         let measured = session.compute(&rows, &decisions, law)?;
         session.remember(prompts, &trunks);
-        let mut descent = Self { session, catalog, law, trunks, paths: vec![] };
+        let mut descent = Self { session, catalog, law, trunks, branches: vec![] };
         let rows: Vec<Row> = descent.trunks.iter().map(|trunk| trunk.end as u32 - 1).collect();
         if root.tokens.len() > 1 {
             let choice = |(d, &row)| descent.choice(&decisions, &measured, d, PrefixTree::ROOT, row);
@@ -159,9 +167,15 @@ impl<'m> Descent<'m> {
     /// Whatever candle reports.
     pub(crate) fn expand(&mut self, visits: &[Visit]) -> Result<Vec<Arrival>> {
         debug_assert!(visits.is_sorted_by_key(|visit| visit.tree), "visits are not grouped by tree");
-        let runs: Vec<Vec<NodeId>> = visits.iter().map(|visit| self.run(visit.node)).collect();
+        let (mut nodes, mut ends) = (vec![], vec![]);
+        for visit in visits {
+            nodes.extend(self.run(visit.node));
+            ends.push(nodes.len());
+        }
+        let runs =
+            || (0..ends.len()).map(|visit| &nodes[visit.checked_sub(1).map_or(0, |before| ends[before])..ends[visit]]);
         let mut batch = Batch::default();
-        for (visit, run) in visits.iter().zip(&runs) {
+        for (visit, run) in visits.iter().zip(runs()) {
             self.feed(&mut batch, visit, run);
         }
         let measured = match batch.tokens.is_empty() {
@@ -169,7 +183,7 @@ impl<'m> Descent<'m> {
             false => Some(self.compute(&mut batch)?),
         };
         let mut decision = 0;
-        let arrivals = visits.iter().zip(&runs).zip(&batch.last_row).map(|((_, run), &last_row)| {
+        let arrivals = runs().zip(&batch.last_row).map(|(run, &last_row)| {
             let mut arrival = Arrival { forced: vec![], choice: None };
             for pair in run.windows(2) {
                 arrival.forced.push(match &measured {
@@ -191,12 +205,12 @@ impl<'m> Descent<'m> {
     }
 
     /// The nodes from `node` along forced edges to the first branching node or leaf.
-    fn run(&self, node: NodeId) -> Vec<NodeId> {
+    fn run(&self, node: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let next = |&node: &NodeId| {
             let children = self.catalog.children(node);
             (children.tokens.len() == 1).then(|| children.node(0))
         };
-        std::iter::successors(Some(node), next).collect()
+        std::iter::successors(Some(node), next)
     }
 
     /// Adds the rows of one run to the batch, as far as something is asked at or behind them.
@@ -208,35 +222,33 @@ impl<'m> Descent<'m> {
             (true, true) => run.len() - 1,
             (true, false) => 0,
         };
-        let trunk = self.trunks[visit.tree].clone();
-        let first_branch = self.session.len() - self.paths.len();
-        let (mut path, mut position) = match (visit.from as usize).checked_sub(first_branch) {
-            Some(branch) => (self.paths[branch].clone(), trunk.len() + self.paths[branch].len()),
-            None => (vec![], trunk.len()),
-        };
+        let before = visit.from.checked_sub(self.first_branch() as u32).map(|branch| self.branches[branch as usize]);
+        let mut position = before.map_or(self.trunks[visit.tree].len() as u32, |branch| branch.position + 1);
+        let mut parent = visit.from;
         for (i, &node) in run[..fed].iter().enumerate() {
             let row = (self.session.len() + batch.tokens.len()) as u32;
-            path.push(row);
-            batch.push(
-                self.catalog.token_into(node).expect("a visited node is not the root"),
-                position,
-                &path,
-                visit.tree,
-            );
-            position += 1;
+            batch.tokens.push(self.catalog.token_into(node).expect("a visited node is not the root"));
+            batch.branches.push(Branch { parent, position });
+            batch.tree.push(visit.tree);
+            (parent, position) = (row, position + 1);
             if every_token_counts || i + 1 == run.len() {
                 batch.kept_rows.push(batch.tokens.len() as u32 - 1);
                 batch.decisions.push(self.catalog.children(node).tokens);
             }
         }
-        batch.last_row.push(path.last().copied().unwrap_or(visit.from));
+        batch.last_row.push(parent);
+    }
+
+    /// The first row behind the trunks.
+    fn first_branch(&self) -> usize {
+        self.session.len() - self.branches.len()
     }
 
     fn compute(&mut self, batch: &mut Batch) -> Result<Measured> {
-        let rows = batch.rows(&self.trunks);
-        let measured = self.session.compute(&rows, &batch.decisions, self.law)?;
-        self.paths.append(&mut batch.paths);
-        Ok(measured)
+        let first_branch = self.first_branch();
+        self.branches.append(&mut batch.branches);
+        let rows = batch.rows(&self.trunks, &self.branches, first_branch);
+        self.session.compute(&rows, &batch.decisions, self.law)
     }
 
     fn step(&self, decisions: &Decisions, measured: &Measured, decision: usize, node: NodeId) -> Step {
@@ -267,10 +279,8 @@ fn vocabulary_stats(measured: &Measured, decision: usize) -> Option<VocabularySt
 /// The rows of one expansion.
 struct Batch {
     tokens: Vec<u32>,
-    positions: Vec<u32>,
+    branches: Vec<Branch>,
     tree: Vec<usize>,
-    /// Rows seen beside the trunk, own row last.
-    paths: Vec<Vec<u32>>,
     /// Rows at which something is asked; parallel to `decisions`.
     kept_rows: Vec<u32>,
     decisions: Decisions,
@@ -282,9 +292,8 @@ impl Default for Batch {
     fn default() -> Self {
         Self {
             tokens: vec![],
-            positions: vec![],
+            branches: vec![],
             tree: vec![],
-            paths: vec![],
             kept_rows: vec![],
             decisions: Decisions::new(),
             last_row: vec![],
@@ -293,43 +302,40 @@ impl Default for Batch {
 }
 
 impl Batch {
-    fn push(&mut self, token: u32, position: usize, path: &[u32], tree: usize) {
-        self.tokens.push(token);
-        self.positions.push(position as u32);
-        self.paths.push(path.to_vec());
-        self.tree.push(tree);
-    }
-
-    fn rows(&self, trunks: &[Range<usize>]) -> Rows {
+    /// The rows, which are the last of `branches`, all rows behind the trunks; the first of these is row `first_branch`.
+    fn rows(&self, trunks: &[Range<usize>], branches: &[Branch], first_branch: usize) -> Rows {
+        let own = branches.len() - self.tokens.len();
+        let visibility = |rows: &[u32]| {
+            let mut visibility = Visibility { num_rows: rows.len(), ..Visibility::default() };
+            let mut start = 0;
+            for of_tree in rows.chunk_by(|&a, &b| self.tree[a as usize] == self.tree[b as usize]) {
+                let path = |&row: &u32| write_path(branches, first_branch, own + row as usize, &mut visibility.path);
+                let segment = Segment {
+                    paths: of_tree.iter().map(path).collect(),
+                    rows: start..start + of_tree.len(),
+                    keys: trunks[self.tree[of_tree[0] as usize]].clone(),
+                    is_causal: false,
+                };
+                start = segment.rows.end;
+                visibility.trees.push(vec![segment]);
+            }
+            Arc::new(visibility)
+        };
         let all: Vec<u32> = (0..self.tokens.len() as u32).collect();
-        let kept = Kept { rows: self.kept_rows.clone(), visible: Arc::new(self.visibility(&self.kept_rows, trunks)) };
         Rows {
             tokens: self.tokens.clone(),
-            positions: self.positions.clone(),
-            visible: Arc::new(self.visibility(&all, trunks)),
-            kept: Some(kept),
+            positions: branches[own..].iter().map(|branch| branch.position).collect(),
+            visible: visibility(&all),
+            kept: Some(Kept { rows: self.kept_rows.clone(), visible: visibility(&self.kept_rows) }),
         }
     }
+}
 
-    /// What the given rows of the batch see: their trunk and their path. One segment per tree.
-    fn visibility(&self, rows: &[u32], trunks: &[Range<usize>]) -> Visibility {
-        let mut visibility = Visibility { num_rows: rows.len(), ..Visibility::default() };
-        let mut start = 0;
-        for of_tree in rows.chunk_by(|&a, &b| self.tree[a as usize] == self.tree[b as usize]) {
-            let paths = of_tree.iter().map(|&row| {
-                let start = visibility.path.len();
-                visibility.path.extend_from_slice(&self.paths[row as usize]);
-                start..visibility.path.len()
-            });
-            let segment = Segment {
-                paths: paths.collect(),
-                rows: start..start + of_tree.len(),
-                keys: trunks[self.tree[of_tree[0] as usize]].clone(),
-                is_causal: false,
-            };
-            start = segment.rows.end;
-            visibility.trees.push(vec![segment]);
-        }
-        visibility
-    }
+/// Appends the rows from the first behind the trunk to a branch row, itself last; returns where they are.
+fn write_path(branches: &[Branch], first_branch: usize, branch: usize, to: &mut Vec<u32>) -> Range<usize> {
+    let before = |&branch: &usize| (branches[branch].parent as usize).checked_sub(first_branch);
+    let start = to.len();
+    to.extend(std::iter::successors(Some(branch), before).map(|branch| (first_branch + branch) as u32));
+    to[start..].reverse();
+    start..to.len()
 }

@@ -6,7 +6,7 @@
 //!               + a policy that is published, twice 1)
 //! tape   = 4 (T H + (L - 1) T (4 H + 2 G + 2 I) + 2 T G + K (8 H + 2 I)             what the forward pass leaves
 //!             + T max(4 H + 2 G, H + 2 I) + min(K, 1024) 256                       what the backward pass has at once
-//!             + K V where the exponentials of logits are kept)
+//!             + K V where there is room to keep the exponentials of logits)
 //! ```
 //! A layer leaves queries, keys, values, attended values, the state twice, gate and up; the last layer does so for decisions
 //! alone, which it selects twice. Buffers may be an eighth larger than what is in them. Left out are tables that do not grow
@@ -97,7 +97,7 @@ impl Allowance {
         let Some((largest, &most)) = bytes.iter().enumerate().max_by_key(|&(_, bytes)| bytes) else {
             return Ok(vec![]);
         };
-        let room = self.room(most);
+        let room = self.room(bytes);
         if most > room {
             return Err(largest);
         }
@@ -107,12 +107,13 @@ impl Allowance {
 
     /// Whether these passes over shards of `bytes` each fit.
     pub(crate) fn fits(self, bytes: &[usize], passes: &[Range<usize>]) -> bool {
-        let room = self.room(bytes.iter().copied().max().unwrap_or(0));
+        let room = self.room(bytes);
         passes.iter().all(|pass| bytes[pass.clone()].iter().sum::<usize>() <= room)
     }
 
-    /// Bytes for one pass when the reference takes `most` beside it.
-    fn room(self, most: usize) -> usize {
+    /// Bytes for one pass over some of these shards, when the reference scores any of them beside it.
+    pub(crate) fn room(self, bytes: &[usize]) -> usize {
+        let most = bytes.iter().copied().max().unwrap_or(0);
         self.limit.saturating_sub(self.fixed + if self.has_reference { most } else { 0 })
     }
 

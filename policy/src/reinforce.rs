@@ -6,6 +6,7 @@
 
 mod forest;
 mod information;
+mod passes;
 mod report;
 
 pub use report::ReinforceReport;
@@ -13,21 +14,18 @@ pub use report::ReinforceReport;
 use crate::{
     cost::Cost,
     forest::Forest,
-    kernels::{
-        Kernels,
-        score::{Law, Measured, measure},
-    },
-    memory::{self, Allowance, MemoryError, MemoryPlan},
+    kernels::score::{Law, Measured, measure},
+    memory::MemoryError,
     model::Model,
     optimizer::AdamWSettings,
     parameters::Parameters,
     schedule::Schedule,
-    shards,
     training::{Scored, Training},
 };
 use candle_core::Result;
 use forest::GroupForest;
 use information::Informant;
+use passes::Cut;
 use rayon::prelude::*;
 use report::Tally;
 use riser_core::{
@@ -40,16 +38,6 @@ use riser_core::{
     prefix_tree::PrefixTree,
     snapshot::{PolicyIdentity, PolicySnapshot, SnapshotError, TensorDtype},
 };
-use std::ops::Range;
-
-/// A batch in pieces.
-struct Cut<'g> {
-    shards: Vec<GroupForest<'g>>,
-    /// Runs of shards that are passed together.
-    passes: Vec<Range<usize>>,
-    /// Rows that a shard of the reference should have.
-    per_shard: usize,
-}
 
 /// Of so many groups one is scored by the reference policy although only the log asks for it: the penalty looks at the few
 /// groups with a hit and a miss, and the log would otherwise know the divergence of these alone.
@@ -214,8 +202,8 @@ impl Reinforce {
         let Cut { shards, passes, per_shard } = self.cut(catalog, groups)?;
         let mut batch = vec![];
         for pass in passes {
-            let shards = &shards[pass];
-            for (shard, scored) in shards.iter().zip(self.forward(shards)?) {
+            let shards = &shards[pass.shards];
+            for (shard, scored) in shards.iter().zip(self.forward(shards, pass.keeps_exponentials)?) {
                 batch.extend(shard.objective_groups(catalog, scored.logprobs(), &self.informant(shard, &scored)?));
             }
         }
@@ -233,82 +221,6 @@ impl Reinforce {
         cost
     }
 
-    /// The memory that a step on `groups` takes.
-    ///
-    /// # Errors
-    /// [`MemoryError`] if that is more than there may be.
-    pub fn memory(
-        &self,
-        catalog: &PrefixTree,
-        groups: &[RolloutGroup],
-    ) -> std::result::Result<MemoryPlan, MemoryError> {
-        let Cut { shards, passes, .. } = self.cut(catalog, groups)?;
-        let forests: Vec<&Forest> = shards.iter().map(|shard| &shard.forest).collect();
-        let of_shard = |forest: &&Forest, keep| self.training.tape_numbers(forest, self.settings.space, keep);
-        let of_pass = |pass: &Range<usize>| {
-            let keep = self.training.keeps_exponentials(self.settings.space, &forests[pass.clone()]);
-            forests[pass.clone()].iter().map(|forest| of_shard(forest, keep)).sum::<usize>()
-        };
-        let beside = match self.reference {
-            Some(_) => forests.iter().map(|forest| of_shard(forest, false)).max().unwrap_or(0),
-            None => 0,
-        };
-        let tape_numbers = passes.iter().map(of_pass).max().unwrap_or(0) + beside;
-        Ok(MemoryPlan {
-            fixed_bytes: self.allowance(usize::MAX).fixed,
-            tape_bytes: memory::bytes(tape_numbers),
-            passes: passes.len(),
-        })
-    }
-
-    fn allowance(&self, limit: usize) -> Allowance {
-        let has_reference = self.reference.is_some();
-        let fixed = memory::fixed_bytes(self.training.parameters().num_scalars(), has_reference);
-        Allowance { limit, fixed, has_reference }
-    }
-
-    fn rows_per_shard(&self) -> usize {
-        shards::rows_per_shard(self.settings.micro_batch_tokens, self.training.inference_model().kernels())
-    }
-
-    fn shards<'g>(&self, catalog: &PrefixTree, groups: &[&'g RolloutGroup], per_shard: usize) -> Vec<GroupForest<'g>> {
-        let ReinforceSettings { objective, space, .. } = self.settings;
-        GroupForest::build(catalog, groups, &objective, space, per_shard)
-    }
-
-    /// Cuts a batch into shards and passes.
-    fn cut<'g>(&self, catalog: &PrefixTree, groups: &'g [RolloutGroup]) -> std::result::Result<Cut<'g>, MemoryError> {
-        let all: Vec<&RolloutGroup> = groups.iter().collect();
-        let per_shard = self.rows_per_shard();
-        let shards = self.shards(catalog, &all, per_shard);
-        let rows: Vec<usize> = shards.iter().map(|shard| shard.forest.num_rows()).collect();
-        let by_rows = shards::cut(&rows, self.settings.micro_batch_tokens);
-        // What other devices take is not known here.
-        let is_known = self.training.inference_model().kernels() == Kernels::Fused;
-        let Some(limit) = self.settings.memory_limit.filter(|_| is_known) else {
-            return Ok(Cut { shards, passes: by_rows, per_shard });
-        };
-        let allowance = self.allowance(limit);
-        // What a shard takes must not depend on its neighbours, so as if it kept its exponentials.
-        let bytes = |shards: &[GroupForest<'_>]| -> Vec<usize> {
-            let of_shard =
-                |shard: &GroupForest<'_>| self.training.tape_numbers(&shard.forest, self.settings.space, true);
-            shards.iter().map(|shard| memory::bytes(of_shard(shard))).collect()
-        };
-        let of_shards = bytes(&shards);
-        if let Ok(by_bytes) = allowance.cut(&of_shards) {
-            let passes = if allowance.fits(&of_shards, &by_rows) { by_rows } else { by_bytes };
-            // The reference scores some of the groups, which in other company might make a larger shard than any of these.
-            return Ok(Cut { shards, passes, per_shard: 1 });
-        }
-        let trees = self.shards(catalog, &all, 1);
-        let bytes = bytes(&trees);
-        match allowance.cut(&bytes) {
-            Ok(passes) => Ok(Cut { shards: trees, passes, per_shard: 1 }),
-            Err(place) => Err(allowance.error(trees[place].forest.num_rows(), bytes[place])),
-        }
-    }
-
     /// One optimizer step.
     fn minibatch(
         &mut self,
@@ -318,13 +230,13 @@ impl Reinforce {
         ended: &mut dyn FnMut(Phase),
     ) -> std::result::Result<(), ReinforceError> {
         let objective = self.settings.objective;
-        let Cut { shards, passes: micro_batches, per_shard } = self.cut(catalog, groups)?;
+        let Cut { shards, passes, per_shard } = self.cut(catalog, groups)?;
         ended(Phase::Forest);
         let mut batch = vec![];
         let mut kept: Option<Vec<Scored>> = None;
-        for micro_batch in &micro_batches {
-            let shards = &shards[micro_batch.clone()];
-            let scored = self.forward(shards)?;
+        for pass in &passes {
+            let shards = &shards[pass.shards.clone()];
+            let scored = self.forward(shards, pass.keeps_exponentials)?;
             ended(Phase::Forward);
             for (shard, scored) in shards.iter().zip(&scored) {
                 tally.forward(shard, self.whole_vocabulary(shard, scored, tally.measured())?.as_ref());
@@ -333,19 +245,19 @@ impl Reinforce {
                 batch.extend(shard.objective_groups(catalog, scored.logprobs(), &self.informant(shard, scored)?));
             }
             ended(Phase::Measure);
-            // A single micro-batch's graph is still there for the backward pass; several would not fit in memory.
-            kept = (micro_batches.len() == 1).then_some(scored);
+            // What a single pass leaves is still there for the backward pass; several would not fit in memory.
+            kept = (passes.len() == 1).then_some(scored);
         }
         self.add_reference(catalog, groups, per_shard, &mut batch)?;
         ended(Phase::Measure);
         let outcome = objective::evaluate(&objective, &batch)?;
         ended(Phase::Objective);
         let mut first = 0;
-        for micro_batch in micro_batches {
-            let shards = &shards[micro_batch];
+        for pass in passes {
+            let shards = &shards[pass.shards];
             let scored = match kept.take() {
                 Some(scored) => scored,
-                None => self.forward(shards)?,
+                None => self.forward(shards, pass.keeps_exponentials)?,
             };
             let coefficients = shards.iter().map(|shard| {
                 let coefficients = shard.coefficients(first, &outcome);
@@ -363,9 +275,10 @@ impl Reinforce {
         Ok(())
     }
 
-    fn forward(&self, shards: &[GroupForest<'_>]) -> Result<Vec<Scored>> {
+    fn forward(&self, shards: &[GroupForest<'_>], keep: bool) -> Result<Vec<Scored>> {
         let forests: Vec<&Forest> = shards.iter().map(|shard| &shard.forest).collect();
-        self.training.forward_shards(&forests, self.settings.space, self.settings.temperature)
+        let ReinforceSettings { space, temperature, .. } = self.settings;
+        self.training.forward_keeping(&forests, Law { space, temperature }, keep)
     }
 
     fn informant<'a>(&'a self, shard: &'a GroupForest<'_>, scored: &Scored) -> Result<Informant<'a>> {

@@ -18,7 +18,7 @@ use riser_core::{
     logprob_space::LogprobSpace,
     prefix_tree::PrefixTree,
     random::Seed,
-    selection::Selection,
+    selection::{Fill, Pick, Selection},
     snapshot::PolicyIdentity,
 };
 use std::collections::BTreeMap;
@@ -40,6 +40,15 @@ pub struct RolloutSettings {
     pub reward_hit: f32,
     /// Reward of any other item.
     pub reward_miss: f32,
+}
+
+impl RolloutSettings {
+    /// `samples` draws at temperature 1, of which `group` are kept, distinct items and the hit first; a hit is worth 1, a
+    /// miss -1.
+    pub fn new(seed: Seed, space: LogprobSpace, samples: usize, group: usize) -> Self {
+        let selection = Selection { group, pick: Pick::FirstSeen, fill: Fill::Appearance, keep_hit: true };
+        Self { seed, space, temperature: 1.0, samples, selection, reward_hit: 1.0, reward_miss: -1.0 }
+    }
 }
 
 /// One prompt to sample for.

@@ -133,12 +133,16 @@ impl Training {
     /// # Errors
     /// Whatever candle reports.
     pub fn forward_shards(&self, shards: &[&Forest], space: LogprobSpace, temperature: f32) -> Result<Vec<Scored>> {
-        let law = Law { space, temperature };
+        self.forward_keeping(shards, Law { space, temperature }, self.may_keep_exponentials(space, shards))
+    }
+
+    /// [`forward_shards`](Self::forward_shards) that keeps the exponentials of logits for the backward pass, or computes them
+    /// again there.
+    pub(crate) fn forward_keeping(&self, shards: &[&Forest], law: Law, keep: bool) -> Result<Vec<Scored>> {
         match self.frozen.kernels() {
             Kernels::Fused => {
-                let transposed = self.transposed(space)?;
-                let keep = self.keeps_exponentials(space, shards);
-                let tapes: Vec<Tape> = self.tapes_for(shards, space, keep);
+                let transposed = self.transposed(law.space)?;
+                let tapes: Vec<Tape> = self.tapes_for(shards, law.space, keep);
                 let of_shard = |(forest, tape): (&&Forest, Tape)| {
                     Scored::on_tape(tape.with_transposed(transposed.clone()), &self.frozen, forest, law, keep)
                 };
@@ -248,7 +252,7 @@ impl Training {
     }
 
     /// Whether passes over these shards side by side may keep the exponentials of their logits.
-    pub(crate) fn keeps_exponentials(&self, space: LogprobSpace, shards: &[&Forest]) -> bool {
+    pub(crate) fn may_keep_exponentials(&self, space: LogprobSpace, shards: &[&Forest]) -> bool {
         let size = self.frozen.shape().vocab_size;
         let kept = shards.iter().map(|forest| score::kept_len(space, forest.decisions.len(), size));
         kept.sum::<usize>() <= score::KEPT_NUMBERS

@@ -1,7 +1,7 @@
 //! The rules a configuration keeps, each checked once.
 
 use super::{ConfigError, Conflict, Place, RunConfig, SearchMethod, TrainSchedule};
-use crate::objective::{Anchor, KlKind, MaskLaw, ObjectiveError, Source};
+use crate::objective::{Anchor, KlKind, Level, MaskLaw, ObjectiveConfig, ObjectiveError, Source};
 use std::fmt::Display;
 
 /// More versions than anyone has a use for, or memory.
@@ -157,11 +157,24 @@ fn conflicts(
     let penalised = config.objective.switches.target_only.is_none() && kl.kind != KlKind::None && kl.coefficient > 0.0;
     let idle = penalised && kl.anchor == Anchor::Behaviour && minibatches == 1 && train.is_on_policy();
     unless("objective.kl.anchor", idle, Conflict::BehaviourAnchorWithoutDistance)?;
-    let mask = &config.objective.switches.mask;
-    let certain = mask.law == MaskLaw::Certainty;
-    unless("objective.mask.source", certain && mask.source != Source::Catalog, Conflict::SourceOfCertainty)?;
-    unless("objective.mask.law", !certain && mask.decay == 1.0, Conflict::GainWithoutDecay)?;
+    token_weights(&config.objective.switches, unless)?;
     let (width, top_k) = (evaluate.beam_width, evaluate.top_k);
     let narrow = evaluate.method == SearchMethod::Beam && width < top_k;
     unless("evaluate.beam_width", narrow, Conflict::NarrowBeam { width, top_k })
+}
+
+/// Weights and advantages of tokens that would change nothing.
+fn token_weights(
+    switches: &ObjectiveConfig,
+    unless: &dyn Fn(&str, bool, Conflict) -> Result<(), ConfigError>,
+) -> Result<(), ConfigError> {
+    let mask = &switches.mask;
+    let certain = mask.law == MaskLaw::Certainty;
+    let counts = !certain && mask.source == Source::Popularity;
+    unless("objective.mask.source", certain && mask.source != Source::Catalog, Conflict::SourceOfCertainty)?;
+    unless("objective.mask.smoothing", !counts && mask.smoothing != 1.0, Conflict::SmoothingWithoutPopularity)?;
+    unless("objective.mask.law", !certain && !switches.needs_information(), Conflict::GainWithoutCompletions)?;
+    unless("objective.mask.law", !certain && mask.decay == 1.0, Conflict::GainWithoutDecay)?;
+    let compares = switches.advantage.level == Level::Node;
+    unless("objective.advantage.level", compares && !switches.needs_nodes(), Conflict::NodesWithoutPolicyLoss)
 }

@@ -142,6 +142,14 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(conflict("[objective]\nmask.source = \"policy\""), Conflict::SourceOfCertainty);
     let gain = "[objective]\nmask.law = \"information_gain\"\npreset = ";
     assert_eq!(conflict(&format!("{gain}\"grpo\"")), Conflict::GainWithoutDecay);
+    assert_eq!(conflict(&format!("{gain}\"continue-sft\"")), Conflict::GainWithoutCompletions);
+    assert_eq!(conflict("[objective]\nmask.smoothing = 2.0"), Conflict::SmoothingWithoutPopularity);
+    let smoothed = format!("{gain}\"riser\"\nmask.smoothing = 2.0\nmask.source = ");
+    assert_eq!(conflict(&format!("{smoothed}\"policy\"")), Conflict::SmoothingWithoutPopularity);
+    assert!(resolve(&format!("{smoothed}\"popularity\"")).is_ok());
+    let nodes = "[objective]\nadvantage.level = \"node\"\n";
+    assert_eq!(conflict(&format!("{nodes}preset = \"continue-sft\"")), Conflict::NodesWithoutPolicyLoss);
+    assert_eq!(conflict(&format!("{nodes}combine.policy_weight = 0.0")), Conflict::NodesWithoutPolicyLoss);
     assert!(resolve(&format!("{gain}\"riser\"\nmask.source = \"policy\"\nadvantage.level = \"node\"")).is_ok());
     assert!(resolve("[objective]\nkl.anchor = \"behaviour\"\n[optimizer]\nminibatches = 2").is_ok());
     assert_eq!(conflict("[optimizer]\nminibatches = 3"), Conflict::Minibatches { minibatches: 3, groups: 32 });
@@ -159,7 +167,8 @@ fn the_number_of_workers_and_the_store_do_not_change_the_digest_and_the_seed_doe
     let digest = |text: &str| resolve(text).unwrap().digest();
     assert_eq!(digest("[train]\nworkers = 3"), digest("[train]\nworkers = 1"));
     assert_ne!(digest("seed = 1"), digest("seed = 2"));
-    for switch in ["mask.law = \"information_gain\"", "mask.smoothing = 2.0", "advantage.level = \"node\""] {
+    let popularity = "mask = { law = \"information_gain\", source = \"popularity\", smoothing = 2.0 }";
+    for switch in ["mask.law = \"information_gain\"", popularity, "advantage.level = \"node\""] {
         assert_ne!(digest(&format!("[objective]\n{switch}")), digest(""), "{switch}");
     }
     assert_eq!(digest("[store]\nurl = \"s3://bucket/runs\""), digest("[store]\nkeep = 7"));

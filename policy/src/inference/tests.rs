@@ -15,7 +15,6 @@ use riser_core::{
     logprob_space::LogprobSpace,
     prefix_tree::PrefixTree,
     random::Seed,
-    selection::{Fill, Pick, Selection},
     snapshot::PolicyIdentity,
 };
 
@@ -61,15 +60,7 @@ fn requests() -> Vec<RolloutRequest> {
 }
 
 fn sample(inference: &Inference, requests: &[RolloutRequest], space: LogprobSpace) -> Vec<RolloutGroup> {
-    let settings = RolloutSettings {
-        seed: Seed(5),
-        space,
-        temperature: 1.0,
-        samples: 20,
-        selection: Selection { group: 16, pick: Pick::FirstSeen, fill: Fill::Appearance, keep_hit: true },
-        reward_hit: 1.0,
-        reward_miss: -1.0,
-    };
+    let settings = RolloutSettings::new(Seed(5), space, 20, 16);
     let policy = PolicyIdentity { version: PolicyVersion(0), digest: Digest::of(b"policy") };
     rollout(inference, &catalog(), policy, requests, &settings).unwrap()
 }

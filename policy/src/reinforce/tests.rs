@@ -18,7 +18,6 @@ use riser_core::{
     ids::{GroupId, ItemIndex, PolicyVersion, RowId},
     objective::{Level, MaskLaw, Preset, Source, Surrogate},
     random::Seed,
-    selection::{Fill, Pick, Selection},
     snapshot::PolicyIdentity,
 };
 
@@ -70,15 +69,7 @@ fn groups(model: &Model, catalog: &PrefixTree, space: LogprobSpace, batch: u64) 
         prompt: vec![1, 9, 12 + (i as u32 % 5)],
         target: ItemIndex(i as u32 % 5),
     };
-    let settings = RolloutSettings {
-        seed: Seed(5),
-        space,
-        temperature: 1.0,
-        samples: 8,
-        selection: Selection { group: 6, pick: Pick::FirstSeen, fill: Fill::Appearance, keep_hit: true },
-        reward_hit: 1.0,
-        reward_miss: -1.0,
-    };
+    let settings = RolloutSettings::new(Seed(5), space, 8, 6);
     let requests: Vec<_> = (0..12).map(request).collect();
     let policy = PolicyIdentity { version: PolicyVersion(batch), digest: Digest::of(b"policy") };
     rollout(&Inference::new(model.clone()).unwrap(), catalog, policy, &requests, &settings).unwrap()
@@ -393,4 +384,28 @@ fn tapes_never_hold_more_than_the_estimate_and_a_limit_is_kept_or_refused() {
         assert!(refused < 4 && passes.is_sorted_by(|a, b| a >= b) && passes[0] > 1, "{refused} {passes:?}");
         assert_eq!(passes.last(), Some(&1));
     }
+}
+
+#[test]
+fn exponentials_are_computed_again_before_a_batch_is_passed_twice() {
+    let (catalog, space) = (tiny_catalog(), LogprobSpace::Vocabulary);
+    let run = |memory_limit: Option<usize>| {
+        let settings = ReinforceSettings { memory_limit, ..settings(Preset::Riser, space, 10_000) };
+        let mut reinforce = start(&settings);
+        let groups = groups(reinforce.training.inference_model(), &catalog, space, 0);
+        let plan = reinforce.memory(&catalog, &groups)?;
+        let report = reinforce.step(&catalog, &groups).unwrap();
+        assert!(reinforce.training.most_tape_bytes() <= plan.tape_bytes);
+        Ok::<_, MemoryError>((plan, report.loss, report.gradient_norm))
+    };
+    let (whole, loss, norm) = run(None).unwrap();
+    let bytes = whole.fixed_bytes + whole.tape_bytes;
+    assert_eq!(run(Some(bytes)).unwrap(), (whole.clone(), loss, norm), "everything fits");
+    let (lean, lean_loss, lean_norm) = run(Some(bytes - 1)).unwrap();
+    assert!(lean.passes == 1 && lean.tape_bytes < whole.tape_bytes, "{lean:?}");
+    assert_eq!(lean_loss, loss);
+    assert!((lean_norm / norm - 1.0).abs() < 1e-5, "{lean_norm} instead of {norm}");
+    let least = lean.fixed_bytes + lean.tape_bytes;
+    assert_eq!(run(Some(least)).unwrap().0, lean);
+    assert!(run(Some(least - lean.tape_bytes / 2)).unwrap().0.passes > 1);
 }

@@ -5,17 +5,11 @@ use crate::{
     testing::{tiny_catalog, tiny_items, tiny_shape},
 };
 use candle_core::Device;
-use riser_core::{
-    digest::Digest,
-    group::GroupLimits,
-    ids::PolicyVersion,
-    selection::{Fill, Pick},
-};
+use riser_core::{digest::Digest, group::GroupLimits, ids::PolicyVersion};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 fn settings(space: LogprobSpace, samples: usize, group: usize) -> RolloutSettings {
-    let selection = Selection { group, pick: Pick::FirstSeen, fill: Fill::Appearance, keep_hit: true };
-    RolloutSettings { seed: Seed(5), space, temperature: 1.0, samples, selection, reward_hit: 1.0, reward_miss: -1.0 }
+    RolloutSettings::new(Seed(5), space, samples, group)
 }
 
 fn request(id: u64, prompt: &[u32]) -> RolloutRequest {

@@ -1,6 +1,7 @@
 //! Arguments of `riser bench`.
 
 use super::cores;
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use riser_core::{config::ByteSize, logprob_space::LogprobSpace, objective::Preset, snapshot::TensorDtype};
 use std::path::PathBuf;
@@ -31,6 +32,14 @@ pub(crate) enum Subject {
     Objective(Box<Objective>),
 }
 
+fn numbers() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new()
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    numbers().range(1..)
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  riser bench weights --workload workloads/games-tiny\n  \
     riser bench weights --served f32 --learning-rate 1e-6 --format json\n\n\
@@ -39,7 +48,7 @@ pub(crate) struct Weights {
     #[command(flatten)]
     pub(crate) workload: Workload,
     /// Updates measured, after one that is not.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = at_least_one())]
     pub(crate) updates: usize,
     /// Number format that workers receive policies in: bf16 or f32.
     #[arg(long, default_value = "bf16", value_parser = dtype)]
@@ -62,8 +71,8 @@ pub(crate) struct Objective {
     #[command(flatten)]
     pub(crate) workload: Workload,
     /// How often each loss is computed.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rounds: u32,
+    #[arg(long, default_value_t = 50, value_parser = at_least_one())]
+    pub(crate) rounds: usize,
     /// Space of the log-probabilities: catalog or vocabulary.
     #[arg(long, default_value_t = LogprobSpace::Catalog)]
     pub(crate) space: LogprobSpace,
@@ -79,11 +88,11 @@ pub(crate) struct Catalog {
     #[arg(long, value_name = "FOLDER", conflicts_with = "items")]
     pub(crate) workload: Option<PathBuf>,
     /// Number of generated items.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
-    pub(crate) items: u32,
+    #[arg(long, default_value_t = 100_000, value_parser = numbers().range(1..=100_000_000))]
+    pub(crate) items: usize,
     /// How often each thing is done.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rounds: u32,
+    #[arg(long, default_value_t = 5, value_parser = at_least_one())]
+    pub(crate) rounds: usize,
 }
 
 /// A folder with a model, a catalog and prompts, or the sizes of one that is generated.
@@ -93,28 +102,28 @@ pub(crate) struct Workload {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) workload: Option<PathBuf>,
     /// Generated: width of the model; heads of 64, half as many key-value heads, feed-forward three times as wide.
-    #[arg(long, default_value_t = 512, conflicts_with = "workload")]
+    #[arg(long, default_value_t = 512, conflicts_with = "workload", value_parser = at_least_one())]
     pub(crate) hidden: usize,
     /// Generated: layers of the model.
-    #[arg(long, default_value_t = 8, conflicts_with = "workload")]
+    #[arg(long, default_value_t = 8, conflicts_with = "workload", value_parser = at_least_one())]
     pub(crate) layers: usize,
     /// Generated: size of the vocabulary.
-    #[arg(long, default_value_t = 4096, conflicts_with = "workload")]
+    #[arg(long, default_value_t = 4096, conflicts_with = "workload", value_parser = numbers().range(8..))]
     pub(crate) vocabulary: usize,
     /// Generated: items of the catalog, 4 to 12 tokens each.
-    #[arg(long, default_value_t = 4000, conflicts_with = "workload")]
+    #[arg(long, default_value_t = 4000, conflicts_with = "workload", value_parser = at_least_one())]
     pub(crate) items: usize,
     /// Generated: tokens of a prompt.
-    #[arg(long, default_value_t = 250, conflicts_with = "workload")]
+    #[arg(long, default_value_t = 250, conflicts_with = "workload", value_parser = at_least_one())]
     pub(crate) prompt_tokens: usize,
     /// Prompts, from the beginning of the folder's.
-    #[arg(long, visible_alias = "users", default_value_t = 16)]
+    #[arg(long, visible_alias = "users", default_value_t = 16, value_parser = at_least_one())]
     pub(crate) groups: usize,
     /// Samples drawn per prompt.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = at_least_one())]
     pub(crate) samples: usize,
     /// Completions kept of them.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one())]
     pub(crate) group: usize,
     /// Seed of sampling and of what is generated.
     #[arg(long, default_value_t = 0)]
@@ -131,10 +140,10 @@ pub(crate) struct Learner {
     #[command(flatten)]
     pub(crate) workload: Workload,
     /// Updates measured, after one that is not.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = at_least_one())]
     pub(crate) updates: usize,
     /// Threads of the learner.
-    #[arg(long, default_value_t = cores())]
+    #[arg(long, default_value_t = cores(), value_parser = at_least_one())]
     pub(crate) threads: usize,
     /// Space of the log-probabilities: catalog or vocabulary.
     #[arg(long, default_value_t = LogprobSpace::Catalog)]
@@ -143,7 +152,7 @@ pub(crate) struct Learner {
     #[arg(long, default_value_t = Preset::Riser)]
     pub(crate) preset: Preset,
     /// Most forest rows in one pass.
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 8192, value_parser = at_least_one())]
     pub(crate) micro_batch_tokens: usize,
     /// Memory that training may take, for example "2 GiB".
     #[arg(long, value_name = "SIZE")]
@@ -158,13 +167,13 @@ pub(crate) struct Rollout {
     #[command(flatten)]
     pub(crate) workload: Workload,
     /// Times that all groups are sampled, after one that is not measured.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) rounds: u32,
+    #[arg(long, default_value_t = 5, value_parser = at_least_one())]
+    pub(crate) rounds: usize,
     /// Threads of the worker.
-    #[arg(long, default_value_t = cores())]
+    #[arg(long, default_value_t = cores(), value_parser = at_least_one())]
     pub(crate) threads: usize,
     /// Prompts that are sampled for together, as in one lease.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one())]
     pub(crate) batch: usize,
     /// Space of the log-probabilities: catalog or vocabulary.
     #[arg(long, default_value_t = LogprobSpace::Catalog)]
@@ -182,20 +191,20 @@ pub(crate) struct Evaluate {
     #[command(flatten)]
     pub(crate) workload: Workload,
     /// Items of a list, K, and number of beams.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) k: u32,
+    #[arg(long, default_value_t = 20, value_parser = at_least_one())]
+    pub(crate) k: usize,
     /// Space of the log-probabilities: catalog or vocabulary.
     #[arg(long, default_value_t = LogprobSpace::Catalog)]
     pub(crate) space: LogprobSpace,
     /// Threads that search at the same time.
-    #[arg(long, default_value_t = cores() as u32, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) threads: u32,
+    #[arg(long, default_value_t = cores(), value_parser = at_least_one())]
+    pub(crate) threads: usize,
     /// Users that one thread searches for together.
-    #[arg(long, default_value_t = riser::ranking::ROWS_PER_CHUNK as u32, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) users_per_call: u32,
+    #[arg(long, default_value_t = riser::ranking::ROWS_PER_CHUNK, value_parser = at_least_one())]
+    pub(crate) users_per_call: usize,
     /// How often each method goes through all users, in turn.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rounds: u32,
+    #[arg(long, default_value_t = 3, value_parser = at_least_one())]
+    pub(crate) rounds: usize,
     /// Methods to measure; repeat for several. Default: all.
     #[arg(long, value_enum)]
     pub(crate) methods: Vec<Method>,

@@ -12,6 +12,8 @@ mod workload;
 
 use crate::cli::{Format, bench};
 use crate::clock::Stopwatch;
+use crate::output;
+use serde::Serialize;
 use std::hint::black_box;
 
 /// Measures and prints.
@@ -27,8 +29,21 @@ pub(crate) fn run(arguments: &bench::Bench, format: Format) -> anyhow::Result<()
     }
 }
 
+/// Measures on a pool of so many threads, which nothing else uses.
+fn in_pool<T: Send>(threads: usize, measure: impl FnOnce() -> anyhow::Result<T> + Send) -> anyhow::Result<T> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build()?.install(measure)
+}
+
+/// Prints what was measured.
+fn print<T: Serialize>(figures: &T, format: Format, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    match format {
+        Format::Text => output::data(text(figures)),
+        Format::Json => output::json(figures),
+    }
+}
+
 /// Median, smallest and largest of several measurements.
-#[derive(Debug, Clone, Copy, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 struct Spread {
     median: f64,
     least: f64,
@@ -49,7 +64,7 @@ impl Spread {
 ///
 /// # Errors
 /// The call's.
-fn median_seconds<T>(rounds: u32, mut call: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<f64> {
+fn median_seconds<T>(rounds: usize, mut call: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<f64> {
     let mut seconds = Vec::new();
     for _ in 0..rounds {
         let watch = Stopwatch::start();

@@ -121,26 +121,41 @@ fn surrogate(config: &ObjectiveConfig, advantage: f64, logprob: f64, behaviour: 
     }
 }
 
-/// The covariance a token must reach to be penalised.
-fn threshold(config: &ObjectiveConfig, covariance: impl Fn(f64, f64) -> f64, tokens: &[(f64, f64)]) -> f64 {
+/// Whether a token takes part in the ranking of KL-Cov.
+fn is_candidate(config: &ObjectiveConfig, children: u32) -> bool {
+    !(config.kl.exclude_forced && children == 1)
+}
+
+/// The covariance of a token's advantage and log-probability, by the means of all candidates.
+fn covariance(config: &ObjectiveConfig, groups: &[Group]) -> impl Fn(f64, f64) -> f64 + use<> {
+    let candidates = candidates(config, groups);
+    let mean_advantage = mean(&candidates.iter().map(|token| token.0).collect::<Vec<_>>());
+    let mean_logprob = mean(&candidates.iter().map(|token| token.1).collect::<Vec<_>>());
+    move |advantage, logprob| (advantage - mean_advantage) * (logprob - mean_logprob)
+}
+
+/// `(advantage, log-probability)` of every candidate.
+fn candidates(config: &ObjectiveConfig, groups: &[Group]) -> Vec<(f64, f64)> {
+    let of_completion = |(advantages, it): (Vec<f64>, &Completion)| {
+        let tokens = (0..it.logprob.len()).filter(|&t| is_candidate(config, it.children[t]));
+        tokens.map(|t| (advantages[t], it.logprob[t])).collect::<Vec<_>>()
+    };
+    advantages(config, groups).into_iter().flat_map(of_completion).collect()
+}
+
+/// The covariance a token must reach to be penalised, and how far below it the best of the others lies.
+fn threshold(config: &ObjectiveConfig, groups: &[Group]) -> (f64, f64) {
+    let covariance = covariance(config, groups);
+    let tokens = candidates(config, groups);
     let mut ranked: Vec<f64> = tokens.iter().map(|&(advantage, logprob)| covariance(advantage, logprob)).collect();
     ranked.sort_by(|a, b| b.partial_cmp(a).unwrap());
-    let count = (tokens.len() as f64 * config.kl.fraction) as usize;
-    ranked[count.max(1) - 1]
+    let count = ((tokens.len() as f64 * config.kl.fraction) as usize).max(1);
+    (ranked[count - 1], ranked.get(count).map_or(f64::INFINITY, |next| ranked[count - 1] - next))
 }
 
 fn policy_loss(config: &ObjectiveConfig, groups: &[Group]) -> f64 {
     let completions = advantages(config, groups);
-    let is_candidate = |children: u32| !(config.kl.exclude_forced && children == 1);
-    let mut candidates = Vec::new();
-    for (advantages, it) in &completions {
-        let tokens = (0..it.logprob.len()).filter(|&t| is_candidate(it.children[t]));
-        candidates.extend(tokens.map(|t| (advantages[t], it.logprob[t])));
-    }
-    let mean_advantage = mean(&candidates.iter().map(|token| token.0).collect::<Vec<_>>());
-    let mean_logprob = mean(&candidates.iter().map(|token| token.1).collect::<Vec<_>>());
-    let covariance = |advantage: f64, logprob: f64| (advantage - mean_advantage) * (logprob - mean_logprob);
-    let threshold = threshold(config, covariance, &candidates);
+    let (covariance, (threshold, _)) = (covariance(config, groups), threshold(config, groups));
     let (mut sums, mut denominators) = (Vec::new(), Vec::new());
     for (advantages, it) in &completions {
         let weights = weights(config, &it.children, &it.information);
@@ -157,7 +172,7 @@ fn policy_loss(config: &ObjectiveConfig, groups: &[Group]) -> f64 {
             let is_penalised = match config.kl.kind {
                 KlKind::None => false,
                 KlKind::Global => true,
-                KlKind::Cov => is_candidate(it.children[t]) && covariance(advantages[t], logprob) >= threshold,
+                KlKind::Cov => is_candidate(config, it.children[t]) && covariance(advantages[t], logprob) >= threshold,
             };
             let penalty = if is_penalised { config.kl.coefficient * divergence } else { 0.0 };
             sum += weights[t] * (penalty - surrogate(config, advantages[t], logprob, it.behaviour_logprob[t]));
@@ -204,6 +219,8 @@ proptest! {
     fn every_combination_of_switches_means_what_it_says(config in config(), seed in any::<u64>()) {
         // of 5 groups the fixture lets 3 pass and 2 fail
         let groups = batch(seed, 5, 6);
+        // Among siblings advantages can average to nothing, and those of 0 then have no covariance: rounding would rank them.
+        prop_assume!(config.kl.kind != KlKind::Cov || threshold(&config, &groups).1 > 1e-9);
         let outcome = evaluate(&config, &groups).unwrap();
         let (policy, simpo) = (policy_loss(&config, &groups), simpo_loss(&config, &groups));
         prop_assert!((outcome.policy_loss - policy).abs() < 1e-10, "{} vs {policy}", outcome.policy_loss);

@@ -1,8 +1,8 @@
 //! `riser bench catalog`: a prefix tree from its items to its masks.
 
-use super::median_seconds;
+use super::{median_seconds, print};
 use crate::cli::{Format, bench::Catalog};
-use crate::{output, table};
+use crate::table;
 use anyhow::Context;
 use riser_core::data_folder::DataFolder;
 use riser_core::ids::ItemIndex;
@@ -41,15 +41,12 @@ pub(crate) fn run(arguments: &Catalog, format: Format) -> anyhow::Result<()> {
                 (0..data.tree().num_items() as u32).map(|item| data.item_tokens(ItemIndex(item))).collect();
             measure(&paths, arguments.rounds)?
         }
-        None => measure(&spellings::titles(arguments.items as usize, Seed(1)).paths(), arguments.rounds)?,
+        None => measure(&spellings::titles(arguments.items, Seed(1)).paths(), arguments.rounds)?,
     };
-    match format {
-        Format::Json => output::json(&figures),
-        Format::Text => output::data(figures.table()),
-    }
+    print(&figures, format, Figures::table)
 }
 
-fn measure<P: AsRef<[u32]> + Sync>(paths: &[P], rounds: u32) -> anyhow::Result<Figures> {
+fn measure<P: AsRef<[u32]> + Sync>(paths: &[P], rounds: usize) -> anyhow::Result<Figures> {
     let build_seconds = median_seconds(rounds, || Ok(PrefixTree::build(paths)?))?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("prefix_tree.bin");

@@ -1,12 +1,12 @@
 //! `riser bench evaluate`: ways to rank items for users.
 
 use super::lists::{Differences, Entry};
-use super::{Spread, machine, workload};
+use super::{Spread, in_pool, machine, print, workload};
 use crate::cli::Format;
 use crate::cli::bench::{Evaluate, Method};
 use crate::clock::Stopwatch;
 use crate::failure::Usage;
-use crate::{output, table};
+use crate::table;
 use anyhow::Context;
 use rayon::prelude::*;
 use riser_core::prefix_tree::PrefixTree;
@@ -20,15 +20,8 @@ use std::collections::BTreeMap;
 
 /// Measures on a pool of its own threads, and prints.
 pub(super) fn run(arguments: &Evaluate, format: Format) -> anyhow::Result<()> {
-    if arguments.workload.groups == 0 {
-        return Err(Usage("--users is at least 1".to_owned()).into());
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads as usize).build()?;
-    let figures = pool.install(|| measure(arguments))?;
-    match format {
-        Format::Text => output::data(figures.text()),
-        Format::Json => output::json(&figures),
-    }
+    let figures = in_pool(arguments.threads, || measure(arguments))?;
+    print(&figures, format, Figures::text)
 }
 
 #[derive(Debug, Serialize)]
@@ -38,9 +31,9 @@ struct Figures {
     items: usize,
     space: String,
     users: usize,
-    k: u32,
-    threads: u32,
-    users_per_call: u32,
+    k: usize,
+    threads: usize,
+    users_per_call: usize,
     methods: BTreeMap<&'static str, Speed>,
     /// Of lists beside those of the exact search.
     differences: BTreeMap<String, Differences>,
@@ -72,7 +65,7 @@ struct Searcher<'a> {
 impl Searcher<'_> {
     /// The lists of a few users.
     fn lists(&self, inference: &Inference, prompts: &[&[u32]]) -> Result<Vec<Vec<Ranked>>, TensorError> {
-        let (k, space) = (self.arguments.k as usize, self.arguments.space);
+        let (k, space) = (self.arguments.k, self.arguments.space);
         match self.method {
             Method::Exact => search::top_k(inference, self.catalog, space, prompts, k),
             Method::Beam => beam::beam_search(inference, self.catalog, space, prompts, k),
@@ -115,7 +108,7 @@ fn measure(arguments: &Evaluate) -> anyhow::Result<Figures> {
         for (searcher, measured) in methods.iter().zip(&mut measured) {
             // What one round remembers of the prompts must not help the next.
             let inference = subject.parameters.inference()?;
-            measured.round(searcher, &inference, &prompts, arguments.users_per_call as usize)?;
+            measured.round(searcher, &inference, &prompts, arguments.users_per_call)?;
         }
     }
 
@@ -130,7 +123,7 @@ fn measure(arguments: &Evaluate) -> anyhow::Result<Figures> {
         }
     }
     let users = prompts.len() as f64;
-    let calls = prompts.len().div_ceil(arguments.users_per_call as usize) as f64;
+    let calls = prompts.len().div_ceil(arguments.users_per_call) as f64;
     Ok(Figures {
         workload: subject.name,
         parameters: subject.parameters.num_scalars(),

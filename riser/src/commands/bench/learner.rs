@@ -1,11 +1,9 @@
 //! `riser bench learner`: update steps on fixed groups.
 
-use super::{Spread, machine, workload};
+use super::{Spread, in_pool, machine, print, workload};
 use crate::cli::Format;
 use crate::cli::bench::Learner;
 use crate::clock::Stopwatch;
-use crate::failure::Usage;
-use crate::output;
 use riser_core::objective::Preset;
 use riser_policy::reinforce::{Phase, Reinforce, ReinforceSettings};
 use riser_policy::training::Training;
@@ -14,15 +12,8 @@ use std::collections::BTreeMap;
 
 /// Measures on a pool of its own threads, and prints.
 pub(super) fn run(arguments: &Learner, format: Format) -> anyhow::Result<()> {
-    if arguments.updates == 0 || arguments.threads == 0 || arguments.workload.groups == 0 {
-        return Err(Usage("--updates, --threads and --groups are at least 1".to_owned()).into());
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build()?;
-    let figures = pool.install(|| measure(arguments))?;
-    match format {
-        Format::Text => output::data(figures.text()),
-        Format::Json => output::json(&figures),
-    }
+    let figures = in_pool(arguments.threads, || measure(arguments))?;
+    print(&figures, format, Figures::text)
 }
 
 /// What was measured. Rates count the products of one forward and one backward pass, nothing else and nothing twice.

@@ -1,9 +1,8 @@
 //! `riser bench objective`: the loss alone, without any model.
 
-use super::{median_seconds, workload};
+use super::{median_seconds, print, workload};
 use crate::cli::{Format, bench::Objective};
-use crate::failure::Usage;
-use crate::{output, table};
+use crate::table;
 use riser_core::objective::{Preset, evaluate};
 use riser_policy::reinforce::Reinforce;
 use riser_policy::training::Training;
@@ -22,14 +21,7 @@ struct Figures {
 
 /// Measures and prints.
 pub(super) fn run(arguments: &Objective, format: Format) -> anyhow::Result<()> {
-    if arguments.workload.groups == 0 {
-        return Err(Usage("--groups is at least 1".to_owned()).into());
-    }
-    let figures = measure(arguments)?;
-    match format {
-        Format::Json => output::json(&figures),
-        Format::Text => output::data(render(&figures)),
-    }
+    print(&measure(arguments)?, format, |figures| render(figures))
 }
 
 fn measure(arguments: &Objective) -> anyhow::Result<Vec<Figures>> {

@@ -1,26 +1,17 @@
 //! `riser bench rollout`: groups sampled by one worker's model.
 
-use super::{Spread, machine, workload};
+use super::{Spread, in_pool, machine, print, workload};
 use crate::cli::Format;
 use crate::cli::bench::Rollout;
 use crate::clock::Stopwatch;
-use crate::failure::Usage;
-use crate::output;
 use riser_core::group::RolloutGroup;
 use riser_policy::inference::Inference;
 use serde::Serialize;
 
 /// Measures on a pool of its own threads, and prints.
 pub(super) fn run(arguments: &Rollout, format: Format) -> anyhow::Result<()> {
-    if arguments.rounds == 0 || arguments.threads == 0 || arguments.batch == 0 || arguments.workload.groups == 0 {
-        return Err(Usage("--rounds, --threads, --batch and --groups are at least 1".to_owned()).into());
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build()?;
-    let figures = pool.install(|| measure(arguments))?;
-    match format {
-        Format::Text => output::data(figures.text()),
-        Format::Json => output::json(&figures),
-    }
+    let figures = in_pool(arguments.threads, || measure(arguments))?;
+    print(&figures, format, Figures::text)
 }
 
 /// What was measured.
@@ -75,7 +66,7 @@ fn measure(arguments: &Rollout) -> anyhow::Result<Figures> {
         samples: arguments.workload.samples,
         batch: arguments.batch,
         groups_per_second: Spread::of(rounds.iter().map(|seconds| number / seconds).collect()),
-        groups_per_processor_second: processor.map(|seconds| number * f64::from(arguments.rounds) / seconds),
+        groups_per_processor_second: processor.map(|seconds| number * arguments.rounds as f64 / seconds),
         distinct_per_group: groups.iter().map(|group| f64::from(group.unique)).sum::<f64>() / number,
         rows_per_group: work.rows as f64 / number,
         naive_rows_per_group: naive_rows(&groups) / number,

@@ -1,10 +1,9 @@
 //! `riser bench weights`: a policy on its way from the optimizer to a worker.
 
-use super::{Spread, workload};
+use super::{Spread, print, workload};
 use crate::cli::{Format, bench::Weights};
 use crate::clock::Stopwatch;
-use crate::failure::Usage;
-use crate::{output, table};
+use crate::table;
 use riser_core::delta::{Packing, PolicyDelta, apply, changed_elements, encode};
 use riser_core::ids::PolicyVersion;
 use riser_core::logprob_space::LogprobSpace;
@@ -36,14 +35,7 @@ struct Figures {
 
 /// Measures and prints.
 pub(super) fn run(arguments: &Weights, format: Format) -> anyhow::Result<()> {
-    if arguments.updates == 0 || arguments.workload.groups == 0 {
-        return Err(Usage("--updates and --groups are at least 1".to_owned()).into());
-    }
-    let figures = measure(arguments)?;
-    match format {
-        Format::Json => output::json(&figures),
-        Format::Text => output::data(figures.table()),
-    }
+    print(&measure(arguments)?, format, Figures::table)
 }
 
 fn measure(arguments: &Weights) -> anyhow::Result<Figures> {

@@ -10,7 +10,6 @@ use riser_core::logprob_space::LogprobSpace;
 use riser_core::objective::Preset;
 use riser_core::prefix_tree::PrefixTree;
 use riser_core::random::Seed;
-use riser_core::selection::{Fill, Pick, Selection};
 use riser_core::snapshot::PolicyIdentity;
 use riser_policy::inference::Inference;
 use riser_policy::optimizer::AdamWSettings;
@@ -58,9 +57,6 @@ struct Prompt {
 /// # Errors
 /// [`Usage`] for a folder that is none, for fewer prompts than asked for, or for sizes that do not fit.
 pub(super) fn load(arguments: &Workload) -> anyhow::Result<Subject> {
-    if arguments.samples == 0 || arguments.group == 0 {
-        return Err(Usage("--samples and --group are at least 1".to_owned()).into());
-    }
     let (name, parameters, items, prompts) = match &arguments.workload {
         Some(folder) => {
             let parameters = checkpoint::load(folder, &Device::Cpu)?;
@@ -106,20 +102,7 @@ impl Subject {
         space: LogprobSpace,
         batch: usize,
     ) -> anyhow::Result<Vec<RolloutGroup>> {
-        let settings = RolloutSettings {
-            seed: Seed(arguments.seed),
-            space,
-            temperature: 1.0,
-            samples: arguments.samples,
-            selection: Selection {
-                group: arguments.group,
-                pick: Pick::FirstSeen,
-                fill: Fill::Appearance,
-                keep_hit: true,
-            },
-            reward_hit: 1.0,
-            reward_miss: -1.0,
-        };
+        let settings = RolloutSettings::new(Seed(arguments.seed), space, arguments.samples, arguments.group);
         let policy = PolicyIdentity { version: PolicyVersion(0), digest: Digest::of(self.name.as_bytes()) };
         let mut groups = vec![];
         for prompts in self.prompts.chunks(batch) {
@@ -167,12 +150,7 @@ fn shape(arguments: &Workload) -> anyhow::Result<Shape> {
         bos_token_id: Some(1),
         eos_token_id: Some(2),
     };
-    match shape.check() {
-        _ if vocabulary < 8 || prompt_tokens == 0 || layers == 0 || hidden == 0 || arguments.items == 0 => {
-            Err(Usage("a generated workload needs at least 8 tokens and 1 of everything else".to_owned()).into())
-        }
-        checked => checked.map(|()| shape).map_err(|error| Usage(error.to_string()).into()),
-    }
+    shape.check().map(|()| shape).map_err(|error| Usage(error.to_string()).into())
 }
 
 /// Numbers below `bound`, the same for one seed and place.
