@@ -117,8 +117,7 @@ impl Reinforce {
     ///
     /// # Errors
     /// Whatever candle reports.
-    pub fn new(mut training: Training, reference: &Parameters, settings: ReinforceSettings) -> Result<Self> {
-        training.set_frugal(settings.memory_limit.is_some());
+    pub fn new(training: Training, reference: &Parameters, settings: ReinforceSettings) -> Result<Self> {
         let needed = settings.objective.needs_reference();
         let reference = if needed { Some(reference.duplicate()?.inference_model()?) } else { None };
         Ok(Self { settings, training, reference, prior: ItemPrior::Uniform })

@@ -109,7 +109,7 @@ impl Tape {
     }
 
     /// From now on holds at most so many numbers, if no pass needs more.
-    pub(crate) fn set_limit(&mut self, numbers: Option<usize>) {
+    pub(crate) fn set_limit(&mut self, numbers: usize) {
         self.buffers.set_limit(numbers);
     }
 

@@ -48,8 +48,6 @@ pub struct Training {
     has_gradients: bool,
     /// Not in use at the moment, with their memory.
     tapes: Mutex<Vec<Tape>>,
-    /// Whether tapes hold no more than a pass needs ([`crate::memory`]); else they keep what may be of use.
-    is_frugal: bool,
     /// Numbers on all tapes.
     meter: Arc<Meter>,
     /// The weights of the last forward pass, for their memory.
@@ -90,7 +88,6 @@ impl Training {
             gradients: Gradients::default(),
             has_gradients: false,
             tapes: Mutex::default(),
-            is_frugal: false,
             meter: Arc::default(),
             transposed: Mutex::default(),
             sums: vec![],
@@ -161,7 +158,7 @@ impl Training {
             return logprobs(model, forest, law);
         }
         let mut tape = self.tape();
-        tape.set_limit(self.is_frugal.then(|| self.tape_numbers(forest, law.space, false)));
+        tape.set_limit(self.tape_numbers(forest, law.space, false));
         let (tape, logprobs) = Scored::on_tape(tape, model, forest, law, false)?.cancel();
         tape.into_iter().for_each(|tape| self.put_away(tape));
         Ok(logprobs)
@@ -263,25 +260,18 @@ impl Training {
         memory::tape_numbers(self.parameters.shape(), space, Extent::of(forest), keep)
     }
 
-    /// Lets tapes hold no more than a pass needs, or what may be of use.
-    pub(crate) fn set_frugal(&mut self, is_frugal: bool) {
-        self.is_frugal = is_frugal;
-    }
-
     /// Most bytes that all tapes together have held.
     pub fn most_tape_bytes(&self) -> usize {
         memory::bytes(self.meter.most())
     }
 
-    /// A tape for every shard.
+    /// A tape for every shard, which holds no more than the pass needs ([`crate::memory`]).
     fn tapes_for(&self, shards: &[&Forest], space: LogprobSpace, keep: bool) -> Vec<Tape> {
         let mut tapes: Vec<Tape> = shards.iter().map(|_| self.tape()).collect();
-        if self.is_frugal {
-            // All others let go before the first of these grows.
-            self.tapes.lock().expect("no holder of the lock panics").clear();
-            let limits = shards.iter().map(|forest| self.tape_numbers(forest, space, keep));
-            tapes.iter_mut().zip(limits).for_each(|(tape, limit)| tape.set_limit(Some(limit)));
-        }
+        // All others let go before the first of these grows.
+        self.tapes.lock().expect("no holder of the lock panics").clear();
+        let limits = shards.iter().map(|forest| self.tape_numbers(forest, space, keep));
+        tapes.iter_mut().zip(limits).for_each(|(tape, limit)| tape.set_limit(limit));
         tapes
     }
 

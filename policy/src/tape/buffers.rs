@@ -70,9 +70,9 @@ impl Buffers {
     }
 
     /// From now on holds at most `limit` numbers, if whoever lends them needs no more at a time.
-    pub(crate) fn set_limit(&mut self, limit: Option<usize>) {
-        self.limit = limit;
-        if limit.is_some_and(|limit| self.held > limit) {
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = Some(limit);
+        if self.held > limit {
             self.drop_free();
         }
     }
@@ -145,7 +145,7 @@ mod tests {
     fn free_memory_goes_before_a_limit_is_passed_and_the_meter_counts_everything() {
         let meter = Arc::new(Meter::default());
         let mut buffers = Buffers::metered(meter.clone());
-        buffers.set_limit(Some(1000));
+        buffers.set_limit(1000);
         let first = buffers.take(600);
         buffers.give_back(first);
         let second = buffers.take(300);
@@ -153,7 +153,7 @@ mod tests {
         let third = buffers.take(700);
         assert_eq!((meter.most(), buffers.held), (1000, 1000), "the first one is gone");
         [second, third].into_iter().for_each(|buffer| buffers.give_back(buffer));
-        buffers.set_limit(Some(500));
+        buffers.set_limit(500);
         assert_eq!(buffers.held, 0);
         drop(buffers.take(10));
         drop(buffers);

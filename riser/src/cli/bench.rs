@@ -96,7 +96,7 @@ pub(crate) struct Catalog {
 }
 
 /// A folder with a model, a catalog and prompts, or the sizes of one that is generated.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Workload {
     /// Folder with config.json, model.safetensors, items.json and prompts.json; without it a workload is generated.
     #[arg(long, value_name = "FOLDER")]
@@ -134,14 +134,17 @@ pub(crate) struct Workload {
 #[command(after_help = "Examples:\n  \
     riser bench learner --workload workloads/games-tiny --threads 2\n  \
     riser bench learner --hidden 512 --layers 8 --prompt-tokens 250 --groups 8 --format json\n\n\
-    The groups are sampled once, with the model itself, and every update trains on all of them in one optimizer step.\n\
+    The groups are sampled once, with the model itself, and every update trains on one batch in one optimizer step.\n\
     The matrix peak is that of large square products with the same library on the same number of threads.")]
 pub(crate) struct Learner {
     #[command(flatten)]
     pub(crate) workload: Workload,
-    /// Updates measured, after one that is not.
+    /// Updates measured, after one of each batch that is not.
     #[arg(long, default_value_t = 7, value_parser = at_least_one())]
     pub(crate) updates: usize,
+    /// Batches of so many groups, which updates take in turn: as in a run, no two in a row have the same sizes.
+    #[arg(long, default_value_t = 3, value_parser = at_least_one())]
+    pub(crate) batches: usize,
     /// Threads of the learner.
     #[arg(long, default_value_t = cores(), value_parser = at_least_one())]
     pub(crate) threads: usize,

@@ -2,9 +2,11 @@
 
 use super::{Spread, in_pool, machine, print, workload};
 use crate::cli::Format;
-use crate::cli::bench::Learner;
+use crate::cli::bench::{Learner, Workload};
 use crate::clock::Stopwatch;
+use riser_core::group::RolloutGroup;
 use riser_core::objective::Preset;
+use riser_policy::memory::MemoryPlan;
 use riser_policy::reinforce::{Phase, Reinforce, ReinforceSettings};
 use riser_policy::training::Training;
 use serde::Serialize;
@@ -27,6 +29,7 @@ struct Figures {
     preset: Preset,
     threads: usize,
     groups: usize,
+    batches: usize,
     updates: usize,
     /// Wall time.
     groups_per_second: Spread,
@@ -56,22 +59,29 @@ struct Figures {
 }
 
 fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
-    let subject = workload::load(&arguments.workload)?;
-    let groups = subject.sample(&arguments.workload, arguments.space)?;
+    let per_batch = arguments.workload.groups;
+    let all = Workload { groups: per_batch * arguments.batches, ..arguments.workload.clone() };
+    let subject = workload::load(&all)?;
+    let groups = subject.sample(&all, arguments.space)?;
+    let batches: Vec<&[RolloutGroup]> = groups.chunks(per_batch).collect();
     let settings = settings(arguments);
     let training = Training::new(subject.parameters.duplicate()?, settings.optimizer)?;
     let mut learner = Reinforce::new(training, &subject.parameters, settings)?;
     let cost = learner.cost(&subject.catalog, &groups);
-    let plan = learner.memory(&subject.catalog, &groups)?;
+    let plans: Vec<MemoryPlan> =
+        batches.iter().map(|batch| learner.memory(&subject.catalog, batch)).collect::<Result<_, _>>()?;
     let peak = machine::matrix_peak();
-    let report = learner.step(&subject.catalog, &groups)?;
+    let mut naive_rows = 0;
+    for batch in &batches {
+        naive_rows += learner.step(&subject.catalog, batch)?.naive_rows;
+    }
 
     let (mut steps, mut phases) = (vec![], BTreeMap::<Phase, Vec<f64>>::new());
     let before = machine::processor_seconds();
-    for _ in 0..arguments.updates {
+    for batch in batches.iter().cycle().take(arguments.updates) {
         let (watch, mut last) = (Stopwatch::start(), 0.0);
         let mut parts = BTreeMap::<Phase, f64>::new();
-        learner.watched_step(&subject.catalog, &groups, &mut |phase| {
+        learner.watched_step(&subject.catalog, batch, &mut |phase| {
             let now = watch.seconds();
             *parts.entry(phase).or_default() += now - last;
             last = now;
@@ -84,7 +94,8 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
     let medians: BTreeMap<Phase, f64> =
         phases.into_iter().map(|(phase, seconds)| (phase, Spread::of(seconds).median)).collect();
     let of = |phase| medians.get(&phase).copied().unwrap_or(0.0);
-    let (number, operations) = (groups.len() as f64, cost.forward + cost.backward());
+    let number = per_batch as f64;
+    let operations = (cost.forward + cost.backward()) / batches.len() as f64;
     let passes_gflops = operations / (of(Phase::Forward) + of(Phase::Backward)) / 1e9;
     let update_gflops = operations / Spread::of(steps.clone()).median / 1e9;
     Ok(Figures {
@@ -95,12 +106,13 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
         space: arguments.space.to_string(),
         preset: arguments.preset,
         threads: arguments.threads,
-        groups: groups.len(),
+        groups: per_batch,
+        batches: batches.len(),
         updates: arguments.updates,
         groups_per_second: Spread::of(steps.iter().map(|seconds| number / seconds).collect()),
         groups_per_processor_second: processor.map(|seconds| number * arguments.updates as f64 / seconds),
-        rows_per_group: cost.rows as f64 / number,
-        naive_rows_per_group: report.naive_rows as f64 / number,
+        rows_per_group: cost.rows as f64 / groups.len() as f64,
+        naive_rows_per_group: naive_rows as f64 / groups.len() as f64,
         gflop_per_group: operations / number / 1e9,
         peak_gflops: peak,
         passes_gflops,
@@ -111,9 +123,9 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
             .into_iter()
             .map(|(phase, seconds)| (format!("{phase:?}").to_lowercase(), seconds * 1e3))
             .collect(),
-        fixed_mib: mib(plan.fixed_bytes),
-        tapes_mib: mib(plan.tape_bytes),
-        passes: plan.passes,
+        fixed_mib: mib(plans[0].fixed_bytes),
+        tapes_mib: mib(plans.iter().map(|plan| plan.tape_bytes).max().unwrap_or(0)),
+        passes: plans.iter().map(|plan| plan.passes).max().unwrap_or(0),
         tapes_held_mib: mib(learner.training().most_tape_bytes()),
         peak_memory_mib: machine::peak_memory(),
     })
@@ -141,7 +153,7 @@ impl Figures {
             self.milliseconds.iter().map(|(phase, ms)| format!("{phase} {ms:.1}")).collect::<Vec<_>>().join(", ");
         format!(
             "workload   {}: {} parameters, {} space, {} objective\n\
-             updates    {} of {} groups on {} threads\n\
+             updates    {} of {} groups, {} batches in turn, on {} threads\n\
              speed      {median:.1} groups/s ({least:.1} .. {most:.1}), {per_processor} per second of processor time\n\
              rows       {:.1} per group, {:.1} if every completion had its own prompt: {:.1} times as many\n\
              work       {:.3} GFLOP per group, forward and backward\n\
@@ -156,6 +168,7 @@ impl Figures {
             self.preset,
             self.updates,
             self.groups,
+            self.batches,
             self.threads,
             self.rows_per_group,
             self.naive_rows_per_group,
