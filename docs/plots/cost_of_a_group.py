@@ -1,7 +1,7 @@
 """How the cost of a group grows with samples, catalog and prompt: runs `riser bench rollout` and draws what it says.
 
 pip install matplotlib;  python docs/plots/cost_of_a_group.py target/release/riser
-Writes cost_of_a_group.json and cost_of_a_group.svg beside this file in a minute, with 2 GiB for the largest catalog. Without the
+Writes cost_of_a_group.json and cost_of_a_group.svg beside this file in a minute or two, with 2 GiB for the largest catalog. Without the
 program it only draws again what the first file says.
 """
 import json, pathlib, subprocess, sys
@@ -13,7 +13,7 @@ matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "riser"})
 import matplotlib.pyplot as plt
 
 HERE = pathlib.Path(__file__).parent
-MODEL = ["--hidden", "128", "--layers", "4", "--groups", "32", "--rounds", "5"]
+MODEL = ["--hidden", "128", "--layers", "4", "--groups", "128", "--rounds", "15"]
 DEFAULT = {"samples": 20, "items": 10_000, "prompt-tokens": 60}
 SWEEPS = {
     "samples": [20, 50, 100, 200, 500],
