@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a measurement ends at the first surprise")]
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use riser_core::{
     digest::Digest,
     ids::{GroupId, ItemIndex, PolicyVersion, RowId},
@@ -51,7 +51,7 @@ fn request(id: u32) -> RolloutRequest {
     RolloutRequest { id: GroupId(id.into()), row: RowId(id), prompt, target: ItemIndex(id) }
 }
 
-fn asked(criterion: &mut Criterion) {
+fn policy_at_rest(criterion: &mut Criterion) {
     let spellings = spellings::titles(ITEMS, Seed(1));
     let catalog = PrefixTree::build(&spellings.paths()).unwrap();
     let largest = spellings.paths().into_iter().flatten().copied().max().unwrap();
@@ -62,27 +62,41 @@ fn asked(criterion: &mut Criterion) {
     for space in [LogprobSpace::Catalog, LogprobSpace::Vocabulary] {
         let settings = RolloutSettings::new(Seed(1), space, 20, 16);
         let core = CoreTree::new(&catalog, space);
-        // What one call remembers of the prompts would help the next.
+        // What one call remembers of the prompts would help the next; its memory is cold instead.
         let fresh = || parameters.inference().unwrap();
         let mut group = criterion.benchmark_group(format!("{space} space"));
         group.throughput(Throughput::Elements(PROMPTS.into())).sample_size(20);
         group.bench_function("groups of 20 samples", |bencher| {
-            bencher
-                .iter_with_setup(fresh, |it| black_box(rollout(&it, &catalog, policy, &requests, &settings).unwrap()));
+            bencher.iter_batched_ref(
+                fresh,
+                |it| black_box(rollout(it, &catalog, policy, &requests, &settings).unwrap()),
+                BatchSize::PerIteration,
+            );
         });
         group.bench_function("exact top 20", |bencher| {
-            bencher.iter_with_setup(fresh, |it| black_box(search::top_k(&it, &catalog, space, &prompts, 20).unwrap()));
+            bencher.iter_batched_ref(
+                fresh,
+                |it| black_box(search::top_k(it, &catalog, space, &prompts, 20).unwrap()),
+                BatchSize::PerIteration,
+            );
         });
         group.bench_function("beam of 20", |bencher| {
-            bencher
-                .iter_with_setup(fresh, |it| black_box(beam::beam_search(&it, &catalog, space, &prompts, 20).unwrap()));
+            bencher.iter_batched_ref(
+                fresh,
+                |it| black_box(beam::beam_search(it, &catalog, space, &prompts, 20).unwrap()),
+                BatchSize::PerIteration,
+            );
         });
         group.bench_function("whole distribution", |bencher| {
-            bencher.iter_with_setup(fresh, |it| black_box(core.leaf_logprobs(&it, &prompts[..2]).unwrap()));
+            bencher.iter_batched_ref(
+                fresh,
+                |it| black_box(core.leaf_logprobs(it, &prompts[..2]).unwrap()),
+                BatchSize::PerIteration,
+            );
         });
         group.finish();
     }
 }
 
-criterion_group!(rollouts, asked);
+criterion_group!(rollouts, policy_at_rest);
 criterion_main!(rollouts);

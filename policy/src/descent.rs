@@ -167,23 +167,23 @@ impl<'m> Descent<'m> {
     /// Whatever candle reports.
     pub(crate) fn expand(&mut self, visits: &[Visit]) -> Result<Vec<Arrival>> {
         debug_assert!(visits.is_sorted_by_key(|visit| visit.tree), "visits are not grouped by tree");
-        let (mut nodes, mut ends) = (vec![], vec![]);
+        let (mut nodes, mut runs) = (vec![], Vec::with_capacity(visits.len()));
         for visit in visits {
+            let start = nodes.len();
             nodes.extend(self.run(visit.node));
-            ends.push(nodes.len());
+            runs.push(start..nodes.len());
         }
-        let runs =
-            || (0..ends.len()).map(|visit| &nodes[visit.checked_sub(1).map_or(0, |before| ends[before])..ends[visit]]);
         let mut batch = Batch::default();
-        for (visit, run) in visits.iter().zip(runs()) {
-            self.feed(&mut batch, visit, run);
+        for (visit, run) in visits.iter().zip(&runs) {
+            self.feed(&mut batch, visit, &nodes[run.clone()]);
         }
         let measured = match batch.tokens.is_empty() {
             true => None,
             false => Some(self.compute(&mut batch)?),
         };
         let mut decision = 0;
-        let arrivals = runs().zip(&batch.last_row).map(|(run, &last_row)| {
+        let arrivals = runs.iter().zip(&batch.last_row).map(|(run, &last_row)| {
+            let run = &nodes[run.clone()];
             let mut arrival = Arrival { forced: vec![], choice: None };
             for pair in run.windows(2) {
                 arrival.forced.push(match &measured {
@@ -214,7 +214,7 @@ impl<'m> Descent<'m> {
     }
 
     /// Adds the rows of one run to the batch, as far as something is asked at or behind them.
-    fn feed(&mut self, batch: &mut Batch, visit: &Visit, run: &[NodeId]) {
+    fn feed(&self, batch: &mut Batch, visit: &Visit, run: &[NodeId]) {
         let ends_in_leaf = self.catalog.is_leaf(run[run.len() - 1]);
         let every_token_counts = self.law.space == LogprobSpace::Vocabulary;
         let fed = match (ends_in_leaf, every_token_counts) {

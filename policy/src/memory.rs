@@ -56,7 +56,8 @@ pub(crate) fn fixed_bytes(num_scalars: usize, has_reference: bool) -> usize {
 pub struct MemoryPlan {
     /// Bytes of parameters, optimizer, gradients, reference and published policies.
     pub fixed_bytes: usize,
-    /// Most bytes of the tapes of one pass, with the one that scores for the reference beside them.
+    /// Most bytes of the tapes of one pass, with the one that scores for the reference beside them. Without a limit the
+    /// reference scores on as many tapes as there are threads.
     pub tape_bytes: usize,
     /// Passes of a step.
     pub passes: usize,

@@ -84,7 +84,7 @@ pub enum ReinforceError {
     Memory(#[from] MemoryError),
 }
 
-/// The parts of a step, in order; all but the last may come once per micro-batch.
+/// The parts of a step, in order; all but the objective and the update may come once per pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Groups become forests.
@@ -202,7 +202,7 @@ impl Reinforce {
         let mut batch = vec![];
         for pass in passes {
             let shards = &shards[pass.shards];
-            for (shard, scored) in shards.iter().zip(self.forward(shards, pass.keeps_exponentials)?) {
+            for (shard, scored) in shards.iter().zip(self.forward(shards, false)?) {
                 batch.extend(shard.objective_groups(catalog, scored.logprobs(), &self.informant(shard, &scored)?));
             }
         }
@@ -233,9 +233,11 @@ impl Reinforce {
         ended(Phase::Forest);
         let mut batch = vec![];
         let mut kept: Option<Vec<Scored>> = None;
+        // What a single pass leaves is still there for the backward pass; several would not fit in memory.
+        let is_single = passes.len() == 1;
         for pass in &passes {
             let shards = &shards[pass.shards.clone()];
-            let scored = self.forward(shards, pass.keeps_exponentials)?;
+            let scored = self.forward(shards, is_single && pass.keeps_exponentials)?;
             ended(Phase::Forward);
             for (shard, scored) in shards.iter().zip(&scored) {
                 tally.forward(shard, self.whole_vocabulary(shard, scored, tally.measured())?.as_ref());
@@ -244,8 +246,7 @@ impl Reinforce {
                 batch.extend(shard.objective_groups(catalog, scored.logprobs(), &self.informant(shard, scored)?));
             }
             ended(Phase::Measure);
-            // What a single pass leaves is still there for the backward pass; several would not fit in memory.
-            kept = (passes.len() == 1).then_some(scored);
+            kept = is_single.then_some(scored);
         }
         self.add_reference(catalog, groups, per_shard, &mut batch)?;
         ended(Phase::Measure);

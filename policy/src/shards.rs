@@ -46,7 +46,7 @@ pub(crate) fn cut(rows: &[usize], limit: usize) -> Vec<Range<usize>> {
     for (at, rows) in rows.iter().enumerate() {
         seen += rows;
         // The run ends where its share of the total is reached.
-        if seen * num_runs >= total * (runs.len() + 1) {
+        if seen as u128 * num_runs as u128 >= total as u128 * (runs.len() as u128 + 1) {
             runs.push(start..at + 1);
             start = at + 1;
         }

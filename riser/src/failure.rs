@@ -159,16 +159,8 @@ fn conflict_hint(conflict: &Conflict) -> String {
         Conflict::GainWithoutDecay => {
             "set `objective.mask.decay` below 1: the weight of tokens that say nothing about the item".to_owned()
         }
-        Conflict::GainWithoutCompletions => {
-            "choose a preset that compares completions, as `objective.preset = \"riser\"`".to_owned()
-        }
         Conflict::SmoothingWithoutPopularity => {
             "set `objective.mask.law = \"information_gain\"` and `objective.mask.source = \"popularity\"`".to_owned()
-        }
-        Conflict::NodesWithoutPolicyLoss => {
-            "choose a preset with a policy loss, as `objective.preset = \"riser\"`, and a \
-             `objective.combine.policy_weight` above 0"
-                .to_owned()
         }
         Conflict::Minibatches { groups, .. } => {
             let divisors: Vec<_> = (1..=8).filter(|n| groups.is_multiple_of(*n)).map(|n| n.to_string()).collect();

@@ -134,6 +134,11 @@ fn a_value_out_of_range_and_a_contradiction_are_reported_with_a_remedy() {
          hint: set `objective.mask.law = \"information_gain\"`\n"
     );
     assert_eq!(
+        refusal("[objective.mask]\nsmoothing = 2.0\n"),
+        "error: run.toml, line 2: `objective.mask.smoothing` has no effect unless the mask weighs tokens by the popularity of \
+         items\n\nhint: set `objective.mask.law = \"information_gain\"` and `objective.mask.source = \"popularity\"`\n"
+    );
+    assert_eq!(
         refusal("[objective.kl]\nanchor = \"behaviour\"\n"),
         "error: run.toml, line 2: `objective.kl.anchor = \"behaviour\"` has no effect with `optimizer.minibatches = 1` \
          and `train.lag = 0`\n\n\

@@ -1,7 +1,7 @@
 //! The rules a configuration keeps, each checked once.
 
 use super::{ConfigError, Conflict, Place, RunConfig, SearchMethod, TrainSchedule};
-use crate::objective::{Anchor, KlKind, Level, MaskLaw, ObjectiveConfig, ObjectiveError, Source};
+use crate::objective::{Anchor, KlKind, Mask, MaskLaw, ObjectiveConfig, ObjectiveError, Source};
 use std::fmt::Display;
 
 /// More versions than anyone has a use for, or memory.
@@ -163,18 +163,20 @@ fn conflicts(
     unless("evaluate.beam_width", narrow, Conflict::NarrowBeam { width, top_k })
 }
 
-/// Weights and advantages of tokens that would change nothing.
+/// Weights of tokens that would change nothing. A loss on the target alone looks at no switch, whatever was written for the
+/// presets that it is compared with.
 fn token_weights(
     switches: &ObjectiveConfig,
     unless: &dyn Fn(&str, bool, Conflict) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {
+    if switches.target_only.is_some() {
+        return Ok(());
+    }
     let mask = &switches.mask;
     let certain = mask.law == MaskLaw::Certainty;
     let counts = !certain && mask.source == Source::Popularity;
     unless("objective.mask.source", certain && mask.source != Source::Catalog, Conflict::SourceOfCertainty)?;
-    unless("objective.mask.smoothing", !counts && mask.smoothing != 1.0, Conflict::SmoothingWithoutPopularity)?;
-    unless("objective.mask.law", !certain && !switches.needs_information(), Conflict::GainWithoutCompletions)?;
-    unless("objective.mask.law", !certain && mask.decay == 1.0, Conflict::GainWithoutDecay)?;
-    let compares = switches.advantage.level == Level::Node;
-    unless("objective.advantage.level", compares && !switches.needs_nodes(), Conflict::NodesWithoutPolicyLoss)
+    let smoothed = mask.smoothing != Mask::SMOOTHING;
+    unless("objective.mask.smoothing", !counts && smoothed, Conflict::SmoothingWithoutPopularity)?;
+    unless("objective.mask.law", !certain && mask.decay == 1.0, Conflict::GainWithoutDecay)
 }

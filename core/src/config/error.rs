@@ -87,15 +87,9 @@ pub enum Conflict {
     /// A mask that gives all tokens full weight whatever they say.
     #[error("`objective.mask.law = \"information_gain\"` has no effect with `objective.mask.decay = 1`")]
     GainWithoutDecay,
-    /// Weights of tokens for a loss on the target alone, which has its own.
-    #[error("`objective.mask.law = \"information_gain\"` has no effect on a loss that looks at the target alone")]
-    GainWithoutCompletions,
     /// Smoothed counts that nobody makes.
     #[error("`objective.mask.smoothing` has no effect unless the mask weighs tokens by the popularity of items")]
     SmoothingWithoutPopularity,
-    /// Advantages where no loss looks at them.
-    #[error("`objective.advantage.level = \"node\"` has no effect without the policy loss")]
-    NodesWithoutPolicyLoss,
     /// A batch cannot be cut into that many parts.
     #[error("`optimizer.minibatches = {minibatches}` does not divide `train.groups_per_batch = {groups}`")]
     Minibatches {

@@ -142,14 +142,11 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(conflict("[objective]\nmask.source = \"policy\""), Conflict::SourceOfCertainty);
     let gain = "[objective]\nmask.law = \"information_gain\"\npreset = ";
     assert_eq!(conflict(&format!("{gain}\"grpo\"")), Conflict::GainWithoutDecay);
-    assert_eq!(conflict(&format!("{gain}\"continue-sft\"")), Conflict::GainWithoutCompletions);
+    assert!(resolve(&format!("{gain}\"continue-sft\"")).is_ok(), "a baseline beside the others");
     assert_eq!(conflict("[objective]\nmask.smoothing = 2.0"), Conflict::SmoothingWithoutPopularity);
     let smoothed = format!("{gain}\"riser\"\nmask.smoothing = 2.0\nmask.source = ");
     assert_eq!(conflict(&format!("{smoothed}\"policy\"")), Conflict::SmoothingWithoutPopularity);
     assert!(resolve(&format!("{smoothed}\"popularity\"")).is_ok());
-    let nodes = "[objective]\nadvantage.level = \"node\"\n";
-    assert_eq!(conflict(&format!("{nodes}preset = \"continue-sft\"")), Conflict::NodesWithoutPolicyLoss);
-    assert_eq!(conflict(&format!("{nodes}combine.policy_weight = 0.0")), Conflict::NodesWithoutPolicyLoss);
     assert!(resolve(&format!("{gain}\"riser\"\nmask.source = \"policy\"\nadvantage.level = \"node\"")).is_ok());
     assert!(resolve("[objective]\nkl.anchor = \"behaviour\"\n[optimizer]\nminibatches = 2").is_ok());
     assert_eq!(conflict("[optimizer]\nminibatches = 3"), Conflict::Minibatches { minibatches: 3, groups: 32 });

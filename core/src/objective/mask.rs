@@ -27,7 +27,7 @@ pub struct Mask {
     #[serde(default)]
     pub source: Source,
     /// Choices that `popularity` adds to those counted of each spelling (our choice: 1).
-    #[serde(default = "one")]
+    #[serde(default = "Mask::default_smoothing")]
     pub smoothing: f64,
     /// What averages over tokens divide by.
     pub denominator: Denominator,
@@ -86,6 +86,13 @@ pub(super) struct Masked<'a> {
 }
 
 impl Mask {
+    /// Choices that are added to those counted of each spelling unless told otherwise (our choice).
+    pub const SMOOTHING: f64 = 1.0;
+
+    fn default_smoothing() -> f64 {
+        Self::SMOOTHING
+    }
+
     /// Whether information is looked at.
     pub(super) fn uses_information(self) -> bool {
         self.law == MaskLaw::InformationGain
@@ -113,8 +120,4 @@ impl Mask {
 /// `1 / denominator`, or 0 where there is no weight: an average over nothing contributes nothing.
 pub(super) fn reciprocal(denominator: f64) -> f64 {
     if denominator > 0.0 { denominator.recip() } else { 0.0 }
-}
-
-fn one() -> f64 {
-    1.0
 }

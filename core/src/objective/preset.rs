@@ -128,7 +128,7 @@ fn riser() -> ObjectiveConfig {
             law: MaskLaw::Certainty,
             decay: 0.7,
             source: Source::Catalog,
-            smoothing: 1.0,
+            smoothing: Mask::SMOOTHING,
             denominator: Denominator::Weight,
         },
         kl: Kl {

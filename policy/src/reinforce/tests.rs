@@ -395,7 +395,7 @@ fn exponentials_are_computed_again_before_a_batch_is_passed_twice() {
         let groups = groups(reinforce.training.inference_model(), &catalog, space, 0);
         let plan = reinforce.memory(&catalog, &groups)?;
         let report = reinforce.step(&catalog, &groups).unwrap();
-        assert!(reinforce.training.most_tape_bytes() <= plan.tape_bytes);
+        assert!(memory_limit.is_none() || reinforce.training.most_tape_bytes() <= plan.tape_bytes);
         Ok::<_, MemoryError>((plan, report.loss, report.gradient_norm))
     };
     let (whole, loss, norm) = run(None).unwrap();

@@ -79,7 +79,7 @@ impl Buffers {
 
     /// `len` arbitrary numbers, in the smallest memory that holds them and is not far too large.
     pub(crate) fn take(&mut self, len: usize) -> Buffer {
-        // Some room, so that a slightly larger shard finds it large enough; not where memory is short.
+        // Without a limit there is some room, so that slightly more finds it large enough.
         let (largest, room) = if self.limit.is_some() { (len + len / 8, 0) } else { (2 * len + 1, len / 4) };
         let fits = |memory: &Vec<f32>| (len..=largest).contains(&memory.len());
         let candidates = self.free.iter().enumerate().filter(|(_, memory)| fits(memory));

@@ -6,6 +6,7 @@ use crate::cli::bench::{Learner, Workload};
 use crate::clock::Stopwatch;
 use riser_core::group::RolloutGroup;
 use riser_core::objective::Preset;
+use riser_policy::cost::Cost;
 use riser_policy::memory::MemoryPlan;
 use riser_policy::reinforce::{Phase, Reinforce, ReinforceSettings};
 use riser_policy::training::Training;
@@ -43,7 +44,7 @@ struct Figures {
     /// In the forward and backward passes alone.
     passes_gflops: f64,
     passes_share_of_peak: f64,
-    /// Over whole updates.
+    /// Over whole updates. Both are medians.
     update_gflops: f64,
     update_share_of_peak: f64,
     /// Median wall time of each part of an update.
@@ -67,7 +68,7 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
     let settings = settings(arguments);
     let training = Training::new(subject.parameters.duplicate()?, settings.optimizer)?;
     let mut learner = Reinforce::new(training, &subject.parameters, settings)?;
-    let cost = learner.cost(&subject.catalog, &groups);
+    let costs: Vec<Cost> = batches.iter().map(|batch| learner.cost(&subject.catalog, batch)).collect();
     let plans: Vec<MemoryPlan> =
         batches.iter().map(|batch| learner.memory(&subject.catalog, batch)).collect::<Result<_, _>>()?;
     let peak = machine::matrix_peak();
@@ -77,8 +78,9 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
     }
 
     let (mut steps, mut phases) = (vec![], BTreeMap::<Phase, Vec<f64>>::new());
+    let (mut passes_rates, mut update_rates) = (vec![], vec![]);
     let before = machine::processor_seconds();
-    for batch in batches.iter().cycle().take(arguments.updates) {
+    for (batch, cost) in batches.iter().zip(&costs).cycle().take(arguments.updates) {
         let (watch, mut last) = (Stopwatch::start(), 0.0);
         let mut parts = BTreeMap::<Phase, f64>::new();
         learner.watched_step(&subject.catalog, batch, &mut |phase| {
@@ -87,17 +89,20 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
             last = now;
         })?;
         steps.push(watch.seconds());
+        let operations = cost.forward + cost.backward();
+        let in_passes: f64 = [Phase::Forward, Phase::Backward].iter().filter_map(|phase| parts.get(phase)).sum();
+        passes_rates.push(operations / in_passes / 1e9);
+        update_rates.push(operations / steps[steps.len() - 1] / 1e9);
         parts.into_iter().for_each(|(phase, seconds)| phases.entry(phase).or_default().push(seconds));
     }
     let processor = before.zip(machine::processor_seconds()).map(|(before, after)| after - before);
 
     let medians: BTreeMap<Phase, f64> =
         phases.into_iter().map(|(phase, seconds)| (phase, Spread::of(seconds).median)).collect();
-    let of = |phase| medians.get(&phase).copied().unwrap_or(0.0);
-    let number = per_batch as f64;
-    let operations = (cost.forward + cost.backward()) / batches.len() as f64;
-    let passes_gflops = operations / (of(Phase::Forward) + of(Phase::Backward)) / 1e9;
-    let update_gflops = operations / Spread::of(steps.clone()).median / 1e9;
+    let (all, number) = (groups.len() as f64, per_batch as f64);
+    let (passes_gflops, update_gflops) = (Spread::of(passes_rates).median, Spread::of(update_rates).median);
+    let rows: usize = costs.iter().map(|cost| cost.rows).sum();
+    let operations: f64 = costs.iter().map(|cost| cost.forward + cost.backward()).sum();
     Ok(Figures {
         workload: subject.name,
         parameters: subject.parameters.num_scalars(),
@@ -111,9 +116,9 @@ fn measure(arguments: &Learner) -> anyhow::Result<Figures> {
         updates: arguments.updates,
         groups_per_second: Spread::of(steps.iter().map(|seconds| number / seconds).collect()),
         groups_per_processor_second: processor.map(|seconds| number * arguments.updates as f64 / seconds),
-        rows_per_group: cost.rows as f64 / groups.len() as f64,
-        naive_rows_per_group: naive_rows as f64 / groups.len() as f64,
-        gflop_per_group: operations / number / 1e9,
+        rows_per_group: rows as f64 / all,
+        naive_rows_per_group: naive_rows as f64 / all,
+        gflop_per_group: operations / all / 1e9,
         peak_gflops: peak,
         passes_gflops,
         passes_share_of_peak: passes_gflops / peak,

@@ -64,7 +64,7 @@ pub(super) fn load(arguments: &Workload) -> anyhow::Result<Subject> {
             let mut prompts: Vec<Prompt> = read(&folder.join("prompts.json"))?;
             if prompts.len() < arguments.groups {
                 return Err(Usage(format!("{} has {} prompts", folder.display(), prompts.len())))
-                    .hint(|| "ask for fewer with --groups (or --batches)".to_owned());
+                    .hint(|| "ask for fewer with --groups, or for fewer batches of so many".to_owned());
             }
             prompts.truncate(arguments.groups);
             (folder.display().to_string(), parameters, items.items, prompts)
