@@ -15,31 +15,14 @@ use riser_policy::{
     forest::{Forest, ForestBuilder},
     optimizer::{AdamW, AdamWSettings},
     parameters::Parameters,
-    shape::{RotaryPrecision, Shape},
+    shape::Shape,
     training::Training,
 };
 use std::hint::black_box;
 
-const SETTINGS: AdamWSettings = AdamWSettings { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) };
-
 /// A model whose only layer is nothing beside its head.
 fn shape() -> Shape {
-    Shape {
-        vocab_size: 4096,
-        hidden_size: 128,
-        intermediate_size: 8,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        max_position_embeddings: 64,
-        rope_theta: 10_000.0,
-        rotary_precision: RotaryPrecision::F32,
-        rms_norm_eps: 1e-6,
-        tie_word_embeddings: true,
-        initializer_range: 0.02,
-        bos_token_id: Some(1),
-        eos_token_id: Some(2),
-    }
+    Shape { intermediate_size: 8, ..Shape::generated(4096, 128, 1, 64) }
 }
 
 /// A prompt of one token and 64 items of four.
@@ -53,7 +36,7 @@ fn forest(space: LogprobSpace) -> Forest {
 }
 
 fn training() -> Training {
-    Training::new(Parameters::initialise(&shape(), Seed(1), &Device::Cpu).unwrap(), SETTINGS).unwrap()
+    Training::new(Parameters::initialise(&shape(), Seed(1), &Device::Cpu).unwrap(), AdamWSettings::default()).unwrap()
 }
 
 fn head(criterion: &mut Criterion) {
@@ -85,7 +68,7 @@ fn optimizer(criterion: &mut Criterion) {
     step(&mut training);
     let mut group = criterion.benchmark_group("optimizer");
     group.throughput(Throughput::Elements(training.parameters().num_scalars() as u64));
-    let mut adamw = AdamW::new(training.parameters(), SETTINGS).unwrap();
+    let mut adamw = AdamW::new(training.parameters(), AdamWSettings::default()).unwrap();
     let parameters = training.parameters().duplicate().unwrap();
     group.bench_function("update", |bencher| {
         bencher.iter(|| black_box(adamw.update(&parameters, training.gradients(), 1e-6).unwrap()));

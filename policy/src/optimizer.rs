@@ -39,6 +39,13 @@ pub struct AdamWSettings {
     pub clip: Option<f64>,
 }
 
+impl Default for AdamWSettings {
+    /// Those of PyTorch's `AdamW`, with gradients no longer than 1.
+    fn default() -> Self {
+        Self { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) }
+    }
+}
+
 /// Sum of gradients over forests, by parameter name.
 #[derive(Debug, Default)]
 pub struct Gradients {

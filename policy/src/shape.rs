@@ -67,10 +67,34 @@ pub enum ShapeError {
     },
 }
 
+/// Width of a generated model's heads.
+const HEAD_WIDTH: usize = 64;
+
 /// Most layers of a model that is believed.
 const MOST_LAYERS: usize = 1024;
 
 impl Shape {
+    /// A model to measure with: heads of 64, half as many of keys and values, a feed-forward three times as wide.
+    pub fn generated(vocab_size: usize, hidden_size: usize, num_hidden_layers: usize, positions: usize) -> Self {
+        let queries = (hidden_size / HEAD_WIDTH).max(1);
+        Self {
+            vocab_size,
+            hidden_size,
+            intermediate_size: 3 * hidden_size,
+            num_hidden_layers,
+            num_attention_heads: queries,
+            num_key_value_heads: queries.div_ceil(2),
+            max_position_embeddings: positions,
+            rope_theta: 10_000.0,
+            rotary_precision: RotaryPrecision::F32,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: true,
+            initializer_range: 0.02,
+            bos_token_id: Some(1),
+            eos_token_id: Some(2),
+        }
+    }
+
     /// Width of one attention head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_attention_heads

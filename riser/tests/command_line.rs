@@ -73,6 +73,13 @@ fn a_part_that_is_measured_has_figures_as_json() {
     let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(figures["items"], 300);
     assert!(figures["bytes_per_node"].as_f64().unwrap() < 10.0, "{stdout}");
+    assert!(figures["peak_memory_mib"].as_f64().unwrap() > 0.0, "{stdout}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("items.json"), r#"{"eos": 0, "items": [[1, 0], [1, 2, 0], [3, 0]]}"#).unwrap();
+    let workload = folder.path().to_str().unwrap();
+    let (status, stdout, stderr) = riser(&["bench", "catalog", "--workload", workload, "--rounds", "1", "--json"]);
+    assert_eq!(status, 0, "{stderr}");
+    assert!(stdout.starts_with("{\"items\":3,"), "{stdout}");
     let (status, _, stderr) = riser(&["bench", "catalog", "--items", "0"]);
     assert_eq!(status, 2);
     assert!(stderr.contains("--items"), "{stderr}");

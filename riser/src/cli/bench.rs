@@ -84,7 +84,7 @@ pub(crate) struct Objective {
     Medians over rounds. Generated items are titles with the token statistics of a real catalog.\n\
     Ten million items need 2 GiB of memory.")]
 pub(crate) struct Catalog {
-    /// Folder written by `riser prepare`, whose items are taken instead of generated ones.
+    /// Folder written by `riser prepare`, or a workload folder with items.json, whose items are taken instead of generated ones.
     #[arg(long, value_name = "FOLDER", conflicts_with = "items")]
     pub(crate) workload: Option<PathBuf>,
     /// Number of generated items.

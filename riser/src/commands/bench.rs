@@ -42,6 +42,11 @@ fn print<T: Serialize>(figures: &T, format: Format, text: impl FnOnce(&T) -> Str
     }
 }
 
+/// A figure that the system may not give.
+fn or_unknown(figure: Option<f64>, digits: usize) -> String {
+    figure.map_or("?".to_owned(), |figure| format!("{figure:.digits$}"))
+}
+
 /// Median, smallest and largest of several measurements.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Spread {

@@ -1,6 +1,6 @@
 //! `riser bench catalog`: a prefix tree from its items to its masks.
 
-use super::{median_seconds, print};
+use super::{machine, median_seconds, or_unknown, print, workload};
 use crate::cli::{Format, bench::Catalog};
 use crate::table;
 use anyhow::Context;
@@ -30,11 +30,16 @@ struct Figures {
     step_nanoseconds: f64,
     /// The same with a list of the tokens that may follow at each step.
     masked_step_nanoseconds: f64,
+    /// Of the process, the items' tokens included.
+    peak_memory_mib: Option<f64>,
 }
 
 /// Measures and prints.
 pub(crate) fn run(arguments: &Catalog, format: Format) -> anyhow::Result<()> {
     let figures = match &arguments.workload {
+        Some(folder) if folder.join(workload::ITEMS).exists() => {
+            measure(&workload::items_of(folder)?, arguments.rounds)?
+        }
         Some(folder) => {
             let data = DataFolder::open(folder)?;
             let paths: Vec<Vec<u32>> =
@@ -93,6 +98,7 @@ fn measure<P: AsRef<[u32]> + Sync>(paths: &[P], rounds: usize) -> anyhow::Result
         update_seconds,
         step_nanoseconds: 1e9 * step_seconds / steps as f64,
         masked_step_nanoseconds: 1e9 * masked_seconds / steps as f64,
+        peak_memory_mib: machine::peak_memory(),
     })
 }
 
@@ -109,6 +115,7 @@ impl Figures {
             ("one item goes, one comes", milliseconds(self.update_seconds)),
             ("a step", format!("{:.0} ns", self.step_nanoseconds)),
             ("a step with its mask", format!("{:.0} ns", self.masked_step_nanoseconds)),
+            ("memory at most", or_unknown(self.peak_memory_mib, 0) + " MiB"),
         ];
         table::render(&["prefix tree", ""], &rows.map(|(name, value)| vec![name.to_owned(), value]))
     }

@@ -1,7 +1,7 @@
 //! `riser bench evaluate`: ways to rank items for users.
 
 use super::lists::{Differences, Entry};
-use super::{Spread, in_pool, machine, print, workload};
+use super::{Spread, in_pool, machine, or_unknown, print, workload};
 use crate::cli::Format;
 use crate::cli::bench::{Evaluate, Method};
 use crate::clock::Stopwatch;
@@ -33,6 +33,8 @@ struct Figures {
     users: usize,
     k: usize,
     threads: usize,
+    /// Of large square products, all threads together.
+    peak_gflops: f64,
     users_per_call: usize,
     methods: BTreeMap<&'static str, Speed>,
     /// Of lists beside those of the exact search.
@@ -50,6 +52,8 @@ struct Speed {
     rows_per_user: f64,
     passes_per_call: f64,
     gflop_per_user: f64,
+    gflops: f64,
+    share_of_peak: f64,
     /// While the method ran, model and catalog included.
     peak_memory_mib: Option<f64>,
 }
@@ -122,7 +126,7 @@ fn measure(arguments: &Evaluate) -> anyhow::Result<Figures> {
             differences.insert(path.display().to_string(), Differences::of(&foreign, exact));
         }
     }
-    let users = prompts.len() as f64;
+    let (users, peak) = (prompts.len() as f64, machine::matrix_peak());
     let calls = prompts.len().div_ceil(arguments.users_per_call) as f64;
     Ok(Figures {
         workload: subject.name,
@@ -132,8 +136,13 @@ fn measure(arguments: &Evaluate) -> anyhow::Result<Figures> {
         users: prompts.len(),
         k: arguments.k,
         threads: arguments.threads,
+        peak_gflops: peak,
         users_per_call: arguments.users_per_call,
-        methods: methods.iter().zip(measured).map(|(s, measured)| (s.name(), measured.speed(users, calls))).collect(),
+        methods: methods
+            .iter()
+            .zip(measured)
+            .map(|(s, measured)| (s.name(), measured.speed(users, calls, peak)))
+            .collect(),
         differences,
     })
 }
@@ -165,8 +174,9 @@ impl Measured {
         Ok(())
     }
 
-    fn speed(self, users: f64, calls: f64) -> Speed {
+    fn speed(self, users: f64, calls: f64, peak: f64) -> Speed {
         let rounds = self.seconds.len() as f64;
+        let gflops = self.work.forward / Spread::of(self.seconds.clone()).median / 1e9;
         let finite = |value: f64| value.is_finite().then_some(value);
         Speed {
             users_per_second: Spread::of(self.seconds.iter().map(|seconds| users / seconds).collect()),
@@ -174,6 +184,8 @@ impl Measured {
             rows_per_user: self.work.rows as f64 / users,
             passes_per_call: self.work.passes as f64 / calls,
             gflop_per_user: self.work.forward / users / 1e9,
+            gflops,
+            share_of_peak: gflops / peak,
             peak_memory_mib: finite(self.peak).filter(|&peak| peak > 0.0),
         }
     }
@@ -198,7 +210,6 @@ fn foreign(arguments: &Evaluate, catalog: &PrefixTree, users: usize) -> anyhow::
 
 impl Figures {
     fn text(&self) -> String {
-        let or_unknown = |value: Option<f64>, digits: usize| value.map_or("?".to_owned(), |v| format!("{v:.digits$}"));
         let speeds: Vec<Vec<String>> = self
             .methods
             .iter()
@@ -210,11 +221,22 @@ impl Figures {
                     or_unknown(speed.users_per_processor_second, 1),
                     format!("{:.1}", speed.rows_per_user),
                     format!("{:.1}", speed.passes_per_call),
+                    format!("{:.1}", speed.gflops),
+                    format!("{:.1} %", 100.0 * speed.share_of_peak),
                     or_unknown(speed.peak_memory_mib, 0),
                 ]
             })
             .collect();
-        let header = ["", "users/s", "per processor second", "rows per user", "passes per call", "peak MiB"];
+        let header = [
+            "",
+            "users/s",
+            "per processor second",
+            "rows per user",
+            "passes per call",
+            "GFLOP/s",
+            "of the matrix peak",
+            "peak MiB",
+        ];
         let mut text = format!(
             "workload   {}: {} parameters, {} items, {} space\nsearch     top {} of {} users on {} threads, {} users a call\n\n{}",
             self.workload,

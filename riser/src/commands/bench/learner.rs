@@ -1,6 +1,6 @@
 //! `riser bench learner`: update steps on fixed groups.
 
-use super::{Spread, in_pool, machine, print, workload};
+use super::{Spread, in_pool, machine, or_unknown, print, workload};
 use crate::cli::Format;
 use crate::cli::bench::{Learner, Workload};
 use crate::clock::Stopwatch;
@@ -152,8 +152,8 @@ fn settings(arguments: &Learner) -> ReinforceSettings {
 impl Figures {
     fn text(&self) -> String {
         let Spread { median, least, most } = self.groups_per_second;
-        let per_processor = self.groups_per_processor_second.map_or("?".to_owned(), |rate| format!("{rate:.1}"));
-        let memory = self.peak_memory_mib.map_or("?".to_owned(), |mib| format!("{mib:.0}"));
+        let per_processor = or_unknown(self.groups_per_processor_second, 1);
+        let memory = or_unknown(self.peak_memory_mib, 0);
         let parts =
             self.milliseconds.iter().map(|(phase, ms)| format!("{phase} {ms:.1}")).collect::<Vec<_>>().join(", ");
         format!(

@@ -1,6 +1,6 @@
 //! `riser bench rollout`: groups sampled by one worker's model.
 
-use super::{Spread, in_pool, machine, print, workload};
+use super::{Spread, in_pool, machine, or_unknown, print, workload};
 use crate::cli::Format;
 use crate::cli::bench::Rollout;
 use crate::clock::Stopwatch;
@@ -90,8 +90,8 @@ fn naive_rows(groups: &[RolloutGroup]) -> f64 {
 impl Figures {
     fn text(&self) -> String {
         let Spread { median, least, most } = self.groups_per_second;
-        let per_processor = self.groups_per_processor_second.map_or("?".to_owned(), |rate| format!("{rate:.1}"));
-        let memory = self.peak_memory_mib.map_or("?".to_owned(), |mib| format!("{mib:.0}"));
+        let per_processor = or_unknown(self.groups_per_processor_second, 1);
+        let memory = or_unknown(self.peak_memory_mib, 0);
         format!(
             "workload   {}: {} parameters, {} space\n\
              rollouts   {} groups of {} samples, {} prompts at a time on {} threads\n\

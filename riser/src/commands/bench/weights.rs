@@ -1,6 +1,6 @@
 //! `riser bench weights`: a policy on its way from the optimizer to a worker.
 
-use super::{Spread, print, workload};
+use super::{Spread, machine, or_unknown, print, workload};
 use crate::cli::{Format, bench::Weights};
 use crate::clock::Stopwatch;
 use crate::table;
@@ -31,6 +31,7 @@ struct Figures {
     milliseconds: BTreeMap<&'static str, f64>,
     /// Bytes of the served policy over that time, in GB/s.
     gigabytes_per_second: BTreeMap<&'static str, f64>,
+    peak_memory_mib: Option<f64>,
 }
 
 /// Measures and prints.
@@ -87,6 +88,7 @@ fn measure(arguments: &Weights) -> anyhow::Result<Figures> {
         changed_share: Spread::of(changed).median,
         delta_bytes: Spread::of(sizes).median,
         gigabytes_per_second: seconds.iter().map(|(name, it)| (*name, policy_bytes as f64 / it / 1e9)).collect(),
+        peak_memory_mib: machine::peak_memory(),
         milliseconds: seconds.into_iter().map(|(name, seconds)| (name, 1e3 * seconds)).collect(),
     })
 }
@@ -110,6 +112,7 @@ impl Figures {
             vec![format!("bytes in {}", self.served.name()), self.policy_bytes.to_string(), String::new()],
             vec!["changed elements".to_owned(), format!("{:.2} %", 100.0 * self.changed_share), String::new()],
             vec!["bytes of a delta".to_owned(), format!("{:.0}", self.delta_bytes), String::new()],
+            vec!["memory at most".to_owned(), or_unknown(self.peak_memory_mib, 0) + " MiB", String::new()],
         ];
         rows.extend(self.milliseconds.iter().map(|(name, milliseconds)| {
             let rate = self.gigabytes_per_second.get(name).copied().unwrap_or(0.0);

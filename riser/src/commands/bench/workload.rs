@@ -17,7 +17,7 @@ use riser_policy::parameters::Parameters;
 use riser_policy::reinforce::ReinforceSettings;
 use riser_policy::rollout::{RolloutRequest, RolloutSettings, rollout};
 use riser_policy::schedule::{Decay, Schedule};
-use riser_policy::shape::{RotaryPrecision, Shape};
+use riser_policy::shape::Shape;
 use riser_policy::{Device, checkpoint};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,9 +26,6 @@ use std::path::Path;
 
 /// Prompts that are sampled for together.
 const PROMPTS_PER_CALL: usize = 4;
-
-/// Width of a generated model's heads.
-const HEAD_WIDTH: usize = 64;
 
 /// A model with a catalog and prompts.
 pub(super) struct Subject {
@@ -39,10 +36,21 @@ pub(super) struct Subject {
     pub(super) prompts: Vec<RolloutRequest>,
 }
 
+/// What a workload folder calls its items.
+pub(super) const ITEMS: &str = "items.json";
+
 /// `items.json`: every item's tokens, end token included.
 #[derive(Deserialize)]
 struct Items {
     items: Vec<Vec<u32>>,
+}
+
+/// The items of a workload folder.
+///
+/// # Errors
+/// If there are none to read.
+pub(super) fn items_of(folder: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
+    read::<Items>(&folder.join(ITEMS)).map(|items| items.items)
 }
 
 /// An entry of `prompts.json`.
@@ -60,14 +68,14 @@ pub(super) fn load(arguments: &Workload) -> anyhow::Result<Subject> {
     let (name, parameters, items, prompts) = match &arguments.workload {
         Some(folder) => {
             let parameters = checkpoint::load(folder, &Device::Cpu)?;
-            let items: Items = read(&folder.join("items.json"))?;
+            let items = items_of(folder)?;
             let mut prompts: Vec<Prompt> = read(&folder.join("prompts.json"))?;
             if prompts.len() < arguments.groups {
                 return Err(Usage(format!("{} has {} prompts", folder.display(), prompts.len())))
                     .hint(|| "ask for fewer with --groups, or for fewer batches of so many".to_owned());
             }
             prompts.truncate(arguments.groups);
-            (folder.display().to_string(), parameters, items.items, prompts)
+            (folder.display().to_string(), parameters, items, prompts)
         }
         None => {
             let name = format!("generated, {} wide, {} layers", arguments.hidden, arguments.layers);
@@ -122,7 +130,7 @@ pub(super) fn settings(preset: Preset, space: LogprobSpace, learning_rate: f64) 
         micro_batch_tokens: 8192,
         memory_limit: None,
         schedule: Schedule { peak: learning_rate, warmup_steps: 0, total_steps: 1 << 20, decay: Decay::Constant },
-        optimizer: AdamWSettings { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01, clip: Some(1.0) },
+        optimizer: AdamWSettings::default(),
     }
 }
 
@@ -133,23 +141,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 
 fn shape(arguments: &Workload) -> anyhow::Result<Shape> {
     let Workload { hidden, layers, vocabulary, prompt_tokens, .. } = *arguments;
-    let queries = (hidden / HEAD_WIDTH).max(1);
-    let shape = Shape {
-        vocab_size: vocabulary,
-        hidden_size: hidden,
-        intermediate_size: 3 * hidden,
-        num_hidden_layers: layers,
-        num_attention_heads: queries,
-        num_key_value_heads: queries.div_ceil(2),
-        max_position_embeddings: prompt_tokens + 16,
-        rope_theta: 10_000.0,
-        rotary_precision: RotaryPrecision::F32,
-        rms_norm_eps: 1e-6,
-        tie_word_embeddings: true,
-        initializer_range: 0.02,
-        bos_token_id: Some(1),
-        eos_token_id: Some(2),
-    };
+    let shape = Shape::generated(vocabulary, hidden, layers, prompt_tokens + 16);
     shape.check().map(|()| shape).map_err(|error| Usage(error.to_string()).into())
 }
 
