@@ -107,8 +107,14 @@ pub(crate) struct Descent<'m> {
     law: Law,
     /// Rows of each prompt.
     trunks: Vec<Range<usize>>,
-    /// All rows behind the trunks.
-    branches: Vec<Branch>,
+    branches: Branches,
+}
+
+/// All rows behind the trunks.
+struct Branches {
+    /// The first of them.
+    first: usize,
+    rows: Vec<Branch>,
 }
 
 /// A row behind a trunk.
@@ -117,6 +123,24 @@ struct Branch {
     /// The row before it; of the trunk for the first.
     parent: Row,
     position: u32,
+}
+
+impl Branches {
+    /// `None` for a row of a trunk.
+    fn get(&self, row: Row) -> Option<Branch> {
+        (row as usize).checked_sub(self.first).map(|place| self.rows[place])
+    }
+
+    /// Appends the rows from the first behind the trunk to `row`, itself last; returns where they are.
+    fn write_path(&self, mut row: Row, to: &mut Vec<u32>) -> Range<usize> {
+        let start = to.len();
+        while let Some(branch) = self.get(row) {
+            to.push(row);
+            row = branch.parent;
+        }
+        to[start..].reverse();
+        start..to.len()
+    }
 }
 
 impl<'m> Descent<'m> {
@@ -140,7 +164,8 @@ impl<'m> Descent<'m> {
         }
         let measured = session.compute(&rows, &decisions, law)?;
         session.remember(prompts, &trunks);
-        let mut descent = Self { session, catalog, law, trunks, branches: vec![] };
+        let branches = Branches { first: session.len(), rows: vec![] };
+        let mut descent = Self { session, catalog, law, trunks, branches };
         let rows: Vec<Row> = descent.trunks.iter().map(|trunk| trunk.end as u32 - 1).collect();
         if root.tokens.len() > 1 {
             let choice = |(d, &row)| descent.choice(&decisions, &measured, d, PrefixTree::ROOT, row);
@@ -222,7 +247,7 @@ impl<'m> Descent<'m> {
             (true, true) => run.len() - 1,
             (true, false) => 0,
         };
-        let before = visit.from.checked_sub(self.first_branch() as u32).map(|branch| self.branches[branch as usize]);
+        let before = self.branches.get(visit.from);
         let mut position = before.map_or(self.trunks[visit.tree].len() as u32, |branch| branch.position + 1);
         let mut parent = visit.from;
         for (i, &node) in run[..fed].iter().enumerate() {
@@ -239,15 +264,10 @@ impl<'m> Descent<'m> {
         batch.last_row.push(parent);
     }
 
-    /// The first row behind the trunks.
-    fn first_branch(&self) -> usize {
-        self.session.len() - self.branches.len()
-    }
-
     fn compute(&mut self, batch: &mut Batch) -> Result<Measured> {
-        let first_branch = self.first_branch();
-        self.branches.append(&mut batch.branches);
-        let rows = batch.rows(&self.trunks, &self.branches, first_branch);
+        let first = self.session.len() as Row;
+        self.branches.rows.append(&mut batch.branches);
+        let rows = batch.rows(&self.trunks, &self.branches, first);
         self.session.compute(&rows, &batch.decisions, self.law)
     }
 
@@ -302,14 +322,13 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// The rows, which are the last of `branches`, all rows behind the trunks; the first of these is row `first_branch`.
-    fn rows(&self, trunks: &[Range<usize>], branches: &[Branch], first_branch: usize) -> Rows {
-        let own = branches.len() - self.tokens.len();
+    /// The rows, which are those of `branches` from `first` on.
+    fn rows(&self, trunks: &[Range<usize>], branches: &Branches, first: Row) -> Rows {
         let visibility = |rows: &[u32]| {
             let mut visibility = Visibility { num_rows: rows.len(), ..Visibility::default() };
             let mut start = 0;
             for of_tree in rows.chunk_by(|&a, &b| self.tree[a as usize] == self.tree[b as usize]) {
-                let path = |&row: &u32| write_path(branches, first_branch, own + row as usize, &mut visibility.path);
+                let path = |&row: &u32| branches.write_path(first + row, &mut visibility.path);
                 let segment = Segment {
                     paths: of_tree.iter().map(path).collect(),
                     rows: start..start + of_tree.len(),
@@ -324,18 +343,9 @@ impl Batch {
         let all: Vec<u32> = (0..self.tokens.len() as u32).collect();
         Rows {
             tokens: self.tokens.clone(),
-            positions: branches[own..].iter().map(|branch| branch.position).collect(),
+            positions: branches.rows[first as usize - branches.first..].iter().map(|branch| branch.position).collect(),
             visible: visibility(&all),
             kept: Some(Kept { rows: self.kept_rows.clone(), visible: visibility(&self.kept_rows) }),
         }
     }
-}
-
-/// Appends the rows from the first behind the trunk to a branch row, itself last; returns where they are.
-fn write_path(branches: &[Branch], first_branch: usize, branch: usize, to: &mut Vec<u32>) -> Range<usize> {
-    let before = |&branch: &usize| (branches[branch].parent as usize).checked_sub(first_branch);
-    let start = to.len();
-    to.extend(std::iter::successors(Some(branch), before).map(|branch| (first_branch + branch) as u32));
-    to[start..].reverse();
-    start..to.len()
 }

@@ -34,7 +34,7 @@ use riser_core::{
     ids::{ItemIndex, PolicyVersion},
     information::{ItemPrior, Popularity},
     logprob_space::LogprobSpace,
-    objective::{self, ObjectiveConfig, ObjectiveError, Source},
+    objective::{self, ObjectiveConfig, ObjectiveError},
     prefix_tree::PrefixTree,
     snapshot::{PolicyIdentity, PolicySnapshot, SnapshotError, TensorDtype},
 };
@@ -131,14 +131,10 @@ impl Reinforce {
     /// Prepares for steps with `catalog`: `chosen` are its items that training rows chose, as often as they did. Without this
     /// an objective that asks for the popularity of items cannot take a step; for any other it does nothing.
     pub fn adopt(&mut self, catalog: &PrefixTree, chosen: impl Iterator<Item = ItemIndex>) {
-        if self.needs_popularity() {
+        if self.settings.objective.needs_popularity() {
             let smoothing = self.settings.objective.mask.smoothing;
             self.prior = ItemPrior::Popularity(Popularity::count(catalog, chosen, smoothing));
         }
-    }
-
-    fn needs_popularity(&self) -> bool {
-        self.settings.objective.needs_information() && self.settings.objective.mask.source == Source::Popularity
     }
 
     /// The policy as it is served, see [`Training::serve`].
@@ -175,7 +171,7 @@ impl Reinforce {
         groups: &[RolloutGroup],
         ended: &mut dyn FnMut(Phase),
     ) -> std::result::Result<ReinforceReport, ReinforceError> {
-        if self.needs_popularity() {
+        if self.settings.objective.needs_popularity() {
             let known = matches!(&self.prior, ItemPrior::Popularity(it) if it.catalog() == catalog.digest());
             if !known {
                 return Err(ReinforceError::NoPopularity { catalog: catalog.digest() });

@@ -169,14 +169,13 @@ fn token_weights(
     switches: &ObjectiveConfig,
     unless: &dyn Fn(&str, bool, Conflict) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {
-    if switches.target_only.is_some() {
+    if !switches.needs_completions() {
         return Ok(());
     }
     let mask = &switches.mask;
     let certain = mask.law == MaskLaw::Certainty;
-    let counts = !certain && mask.source == Source::Popularity;
     unless("objective.mask.source", certain && mask.source != Source::Catalog, Conflict::SourceOfCertainty)?;
     let smoothed = mask.smoothing != Mask::SMOOTHING;
-    unless("objective.mask.smoothing", !counts && smoothed, Conflict::SmoothingWithoutPopularity)?;
+    unless("objective.mask.smoothing", smoothed && !switches.needs_popularity(), Conflict::SmoothingWithoutPopularity)?;
     unless("objective.mask.law", !certain && mask.decay == 1.0, Conflict::GainWithoutDecay)
 }

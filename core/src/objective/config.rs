@@ -1,7 +1,8 @@
 //! The switches of the objective.
 
 use super::{
-    Advantage, Aggregate, Anchor, Clip, Combine, Kl, KlKind, Level, Mask, ObjectiveError, Simpo, Surrogate, TargetOnly,
+    Advantage, Aggregate, Anchor, Clip, Combine, Kl, KlKind, Level, Mask, ObjectiveError, Simpo, Source, Surrogate,
+    TargetOnly,
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,11 @@ impl ObjectiveConfig {
     /// Whether completions, and targets that are needed, must come with the information of their tokens.
     pub fn needs_information(&self) -> bool {
         self.needs_completions() && self.mask.uses_information()
+    }
+
+    /// Whether that information is of the popularity of the catalog's items.
+    pub fn needs_popularity(&self) -> bool {
+        self.needs_information() && self.mask.source == Source::Popularity
     }
 
     /// Whether completions of [`passing`](super::passing) groups must come with the nodes that their tokens lead to.
